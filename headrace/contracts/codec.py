@@ -1,0 +1,18 @@
+"""Bytes to events and back: one decoder and one encoder a kind, built once.
+
+Decoding validates types; it is the fast half of what the contract checks (the slow half, ranges and sets, is ingest's
+and happens once, before a record enters the log).
+"""
+
+import msgspec
+
+from headrace.contracts.events import Announcement, LogRecord, Outcome, Prediction, Rejected
+
+encoder = msgspec.json.Encoder()
+encode = encoder.encode
+
+decode_log_record = msgspec.json.Decoder(LogRecord).decode
+decode_prediction = msgspec.json.Decoder(Prediction).decode
+decode_outcome = msgspec.json.Decoder(Outcome).decode
+decode_rejected = msgspec.json.Decoder(Rejected).decode
+decode_announcement = msgspec.json.Decoder(Announcement).decode

@@ -1,0 +1,211 @@
+"""The events on the topics, as msgspec structs: the API between services.
+
+JSON on the wire, one struct a record, the kind under `type`. Times are integer milliseconds since 1970 UTC (`at` is
+always *event* time). `False`, `0` and `""` are values; absent means missing. Fields are only ever added with
+defaults: readers of older code skip what they do not know. What breaks if this is edited carelessly: every stored log.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+Scalar = str | int | float | bool
+"""What a feature or a label may be. Missing features are absent from `x`, never null."""
+
+Features = dict[str, Scalar]
+
+Role = Literal["champion", "challenger"]
+
+
+class Observation(msgspec.Struct, tag="observation", omit_defaults=True, gc=False):
+    """Something to predict. `x` holds the contract's feature fields only, cleansed and typed by ingest."""
+
+    id: str
+    entity: str
+    at: int
+    x: Features
+    source: str = ""
+
+
+class Label(msgspec.Struct, tag="label", omit_defaults=True, gc=False):
+    """The truth about observation `id`, known at `at`. `y`: bool (binary), class (multiclass) or number."""
+
+    id: str
+    entity: str
+    at: int
+    y: Scalar
+    source: str = ""
+
+
+class ContractAdopted(msgspec.Struct, tag="contract", omit_defaults=True):
+    """Control: from this offset on the stream follows this contract (its plain-dict form, see contracts.stream)."""
+
+    id: str
+    at: int
+    version: int
+    contract: dict[str, Any]
+
+
+class ModelDeployed(msgspec.Struct, tag="deploy", omit_defaults=True):
+    """Control: from this offset on `model` answers. A new champion makes the old one a challenger."""
+
+    id: str
+    at: int
+    model: str
+    version: int
+    specification: dict[str, Any]
+    role: Role = "champion"
+
+
+class ModelPromoted(msgspec.Struct, tag="promote", omit_defaults=True):
+    """Control: `model` becomes champion, the old champion a challenger; both keep their state."""
+
+    id: str
+    at: int
+    model: str
+
+
+class LearningFrozen(msgspec.Struct, tag="freeze", omit_defaults=True):
+    """Control: `model` stops (or, with frozen=False, resumes) learning; it goes on answering."""
+
+    id: str
+    at: int
+    model: str
+    frozen: bool = True
+
+
+class ModelRetired(msgspec.Struct, tag="retire", omit_defaults=True):
+    """Control: `model` leaves; its state is dropped."""
+
+    id: str
+    at: int
+    model: str
+
+
+Control = ContractAdopted | ModelDeployed | ModelPromoted | LearningFrozen | ModelRetired
+LogRecord = Observation | Label | ContractAdopted | ModelDeployed | ModelPromoted | LearningFrozen | ModelRetired
+
+
+class Answer(msgspec.Struct, omit_defaults=True, gc=False):
+    """What one model said. `answer` None: it could not answer (untrained, failed, or not a finite number).
+
+    score: binary only, P(positive) in [0, 1]. probabilities: multiclass only, class (as text) -> probability.
+    """
+
+    model: str
+    version: int
+    answer: Scalar | None = None
+    score: float | None = None
+    probabilities: dict[str, float] | None = None
+
+
+class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
+    """One per observation. The champion's answer on top, the challengers' beside it.
+
+    offset: the observation's offset in its log partition. model is "" if the stream had no champion.
+    """
+
+    id: str
+    entity: str
+    at: int
+    offset: int
+    model: str = ""
+    version: int = 0
+    answer: Scalar | None = None
+    score: float | None = None
+    probabilities: dict[str, float] | None = None
+    challengers: list[Answer] = []
+
+
+OutcomeStatus = Literal["labelled", "expired", "corrected", "unmatched", "ignored"]
+
+
+class Outcome(msgspec.Struct, omit_defaults=True, gc=False):
+    """What became of a prediction.
+
+    status: labelled (first label), expired (none in time; `y` set if the policy makes it a negative), corrected (a
+    later label replaced the first, `previous_y`), unmatched (a label whose observation never came), ignored (a second
+    label under the policy `ignore`). at: event time of the resolution; observed_at: of the observation; offset: of
+    the record that resolved it; prediction_offset: the observation's, -1 if unmatched.
+    """
+
+    id: str
+    entity: str
+    at: int
+    status: OutcomeStatus
+    offset: int
+    observed_at: int = 0
+    prediction_offset: int = -1
+    y: Scalar | None = None
+    previous_y: Scalar | None = None
+    model: str = ""
+    version: int = 0
+    answer: Scalar | None = None
+    score: float | None = None
+    probabilities: dict[str, float] | None = None
+    challengers: list[Answer] = []
+
+
+class Rejected(msgspec.Struct, omit_defaults=True):
+    """A record that was refused. `original` is base64 of the exact bytes, so it can be mended and re-submitted.
+
+    rule: short stable name of the broken rule (`json`, `type`, `range`, `unknown_field`, ...; see
+    docs/bad-input.md). field: where. origin: `topic/partition/offset` of the record, or `http`.
+    """
+
+    at: int
+    rule: str
+    reason: str
+    original: bytes
+    field: str = ""
+    origin: str = ""
+
+
+class Checkpoint(msgspec.Struct, omit_defaults=True):
+    """Where a shard's snapshot lies: it holds the state *before* `offset` of `partition`."""
+
+    partition: int
+    offset: int
+    digest: str
+    size_bytes: int
+    code: str
+
+
+class StreamAnnounced(msgspec.Struct, tag="stream", omit_defaults=True):
+    """Registry: stream `stream` follows contract `version`. Key: `stream/S`."""
+
+    stream: str
+    version: int
+    partitions: int
+    contract: dict[str, Any]
+
+
+class DeploymentAnnounced(msgspec.Struct, tag="deployment", omit_defaults=True):
+    """Registry: a model's place on a stream. Key: `deployment/S/M`. role "retired": it left."""
+
+    stream: str
+    model: str
+    version: int
+    role: Literal["champion", "challenger", "retired"]
+    at: int
+    digest: str
+
+
+Announcement = StreamAnnounced | DeploymentAnnounced
+
+
+class Alert(msgspec.Struct, omit_defaults=True):
+    """What people are told. `id` is deterministic (rule, scope, window), so telling it twice is harmless."""
+
+    id: str
+    stream: str
+    rule: str
+    severity: str
+    state: Literal["firing", "resolved"]
+    metric: str
+    value: float
+    bound: float
+    at: int
+    model: str = ""
+    version: int = 0
+    reason: str = ""
