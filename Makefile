@@ -1,0 +1,53 @@
+# What a newcomer types. Needs make, Python 3.11 to 3.13 with venv, and the package indexes the first time only.
+#
+#   make demo        a real Kafka, four services, a year of flights    (make demo ARGS="--json")
+#   make test        everything, from nothing                          (make test ARGS="tests/unit -k label")
+#   make check       style, types, import rules, docs in step with the code; under a minute
+#   make test-fast   the tests that need no broker and take no time
+#   make bench       how fast, against bare River, Faust and Quix Streams
+#   make format, make setup, make clean
+#
+# Everything lands in this folder (.tools, .venv). `.ci/setup` says how.
+
+BIN := .venv/bin
+ARGS ?=
+PYTHONS ?= python3.13 python3.12 python3.11 python3
+export PYTHONS
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check format bench setup clean
+
+help:
+	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+
+setup:
+	@.ci/setup all
+
+demo:
+	@.ci/setup demo
+	@$(BIN)/headrace demo $(ARGS)
+
+test: setup
+	@.ci/system-packages
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/pytest $(ARGS)
+
+test-fast: setup
+	@$(BIN)/pytest -m "not slow and not broker and not network and not postgres" $(ARGS)
+
+check: setup
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/pytest -q -m "not slow" tests/repo
+
+format: setup
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+bench: setup
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	@rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
