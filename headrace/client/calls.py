@@ -1,0 +1,190 @@
+"""What the SDK asks for, as plain data: one function per endpoint, no I/O.
+
+A `Call` is everything a sender needs; `answer_of` turns a response into a value or an error. Both clients share them.
+"""
+
+import gzip
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
+
+from headrace.client.problems import Busy, ServiceProblem
+from headrace.contracts.events import Scalar
+
+ServiceName = Literal["ingest", "scoring", "monitor", "registry"]
+Kind = Literal["observations", "labels", "events"]
+"""Where lines go. `events` takes both kinds mixed, in the order in which they became known."""
+
+GZIP_LEVEL = 1  # on one machine the CPU is dearer than the wire
+MAX_RETRY_AFTER_SECONDS = 30.0
+
+
+class Addresses(NamedTuple):
+    """Base URLs of the four services, without a slash at the end."""
+
+    ingest: str = "http://127.0.0.1:8101"
+    scoring: str = "http://127.0.0.1:8102"
+    monitor: str = "http://127.0.0.1:8103"
+    registry: str = "http://127.0.0.1:8104"
+
+
+class Call(NamedTuple):
+    """One HTTP request: to which service, and what. repeatable: sending it twice does no more than sending it once."""
+
+    service: ServiceName
+    method: str
+    path: str
+    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    repeatable: bool = True
+
+
+class Refusal(NamedTuple):
+    """A line that was refused. `line` counts from 1 in the body that was sent."""
+
+    line: int
+    rule: str
+    field: str
+    reason: str
+
+
+class Receipt(NamedTuple):
+    """What became of published lines: how many are safe in the log, which were refused, the ids of the accepted."""
+
+    accepted: int
+    rejected: list[Refusal]
+    ids: list[str]
+
+
+def publish(stream: str, lines: Sequence[bytes], kind: Kind, *, key: str, compress: bool = False) -> Call:
+    """Send JSON lines in order. `key` (Idempotency-Key) makes a repeat after a lost answer harmless."""
+    body = b"\n".join(lines)
+    headers = [("content-type", "application/x-ndjson"), ("idempotency-key", key)]
+    if compress:
+        body = gzip.compress(body, compresslevel=GZIP_LEVEL)
+        headers.append(("content-encoding", "gzip"))
+    return Call("ingest", "POST", _stream(stream, kind), body, tuple(headers))
+
+
+def predict(stream: str, observation: dict[str, Any], *, timeout_ms: int, key: str) -> Call:
+    """Send one observation and wait for its prediction."""
+    path = f"{_stream(stream, 'observations')}?wait=prediction&timeout_ms={timeout_ms}"
+    return _post("ingest", path, observation, (("idempotency-key", key),))
+
+
+def json_line(observation: dict[str, Any]) -> bytes:
+    """An observation as a JSON line."""
+    return json.dumps(observation, ensure_ascii=False).encode()
+
+
+def label_line(id: str, value: Scalar, at: int | str | None, entity: str) -> bytes:
+    """A label as a JSON line."""
+    line: dict[str, Any] = {"id": id, "label": value}
+    if at is not None:
+        line["at"] = at
+    if entity:
+        line["entity"] = entity
+    return json.dumps(line).encode()
+
+
+def create_stream(contract: str | dict[str, Any]) -> Call:
+    """Create a stream, or give it a new contract version. `contract`: an ODCS document, or the plain form as a dict."""
+    if isinstance(contract, dict):
+        return _post("registry", "/v1/streams", {"contract": contract})
+    return Call("registry", "POST", "/v1/streams", contract.encode(), (("content-type", "application/yaml"),))
+
+
+def create_model(name: str, specification: dict[str, Any], description: str = "") -> Call:
+    """Register a specification as a version of model `name`; an identical one is not registered twice."""
+    document = {"name": name, "specification": specification, "description": description}
+    return _post("registry", "/v1/models", document)
+
+
+def deploy(stream: str, model: str, version: int | None, role: str) -> Call:
+    """Put a model version (None: the latest) on a stream, as `champion` or `challenger`."""
+    document: dict[str, Any] = {"model": model, "role": role}
+    if version is not None:
+        document["version"] = version
+    return _post("registry", _stream(stream, "deployments"), document)._replace(repeatable=False)
+
+
+def change_deployment(stream: str, model: str, change: str) -> Call:
+    """`promote`, `retire`, `freeze` or `unfreeze` a deployed model."""
+    path = f"{_stream(stream, 'deployments')}/{quote(model, safe='')}/{change}"
+    return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),), repeatable=False)
+
+
+def get(service: ServiceName, path: str) -> Call:
+    """Read `path` of a service."""
+    return Call(service, "GET", path)
+
+
+def stream_path(stream: str, rest: str = "") -> str:
+    """`/v1/streams/S` or `/v1/streams/S/rest`, quoted."""
+    return _stream(stream, rest)
+
+
+def model_path(model: str) -> str:
+    """`/v1/models/M`, quoted."""
+    return f"/v1/models/{quote(model, safe='')}"
+
+
+def answer_of(status: int, headers: dict[str, str], body: bytes) -> Any:
+    """The JSON (or text) of a good answer. Raises `Busy` for 429 and 503, `ServiceProblem` for every other refusal."""
+    content_type = headers.get("content-type", "")
+    if status < 400:
+        return json.loads(body) if "json" in content_type else body.decode("utf-8", "replace")
+    problem: dict[str, Any] = {}
+    if "json" in content_type:
+        try:
+            parsed = json.loads(body)
+            problem = parsed if isinstance(parsed, dict) else {"detail": str(parsed)}
+        except ValueError:
+            problem = {}
+    if status in (429, 503):
+        raise Busy(status, problem, _retry_after(headers.get("retry-after", "")))
+    raise ServiceProblem(status, problem)
+
+
+def receipt_of(answer: dict[str, Any]) -> Receipt:
+    """Read the answer to a publish."""
+    return Receipt(int(answer.get("accepted", 0)), refusals_of(answer), list(answer.get("ids", ())))
+
+
+def refusals_of(document: dict[str, Any]) -> list[Refusal]:
+    """The refused lines named in an answer or in a problem."""
+    return [
+        Refusal(
+            int(line.get("line", 0)),
+            str(line.get("rule", "")),
+            str(line.get("field", "")),
+            str(line.get("reason", "")),
+        )
+        for line in document.get("rejected") or ()
+    ]
+
+
+def refused_receipt(problem: ServiceProblem) -> Receipt | None:
+    """A 422 in which every line was refused is an answer about the lines, not a failed call; None if it is not that."""
+    refused = refusals_of(problem.problem)
+    return Receipt(0, refused, []) if problem.status == 422 and refused else None
+
+
+def _retry_after(text: str) -> float:
+    try:
+        return min(max(float(text), 0.05), MAX_RETRY_AFTER_SECONDS)
+    except ValueError:
+        return 1.0
+
+
+def _stream(stream: str, rest: str) -> str:
+    path = f"/v1/streams/{quote(stream, safe='')}"
+    return f"{path}/{rest}" if rest else path
+
+
+def _post(
+    service: ServiceName, path: str, document: dict[str, Any], more: tuple[tuple[str, str], ...] = ()
+) -> Call:
+    headers = (("content-type", "application/json"), *more)
+    return Call(service, "POST", path, json.dumps(document).encode(), headers)

@@ -1,0 +1,155 @@
+"""The blocking client: for scripts, notebooks and the command line."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx2
+
+from headrace.client import calls
+from headrace.client.calls import Addresses, Call, Kind, Receipt
+from headrace.client.problems import Busy, ServiceProblem, Unreachable
+from headrace.contracts.events import Scalar
+from headrace.errors import Transient
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+
+
+class Client:
+    """Talks to the four services with one API key.
+
+    timeout_seconds: of one request. patience_seconds: for how long to try again when a service is busy or away; then
+    `Busy` or `Unreachable` is raised. Not thread-safe in `close`; requests may come from several threads.
+    """
+
+    def __init__(
+        self,
+        addresses: Addresses | None = None,
+        *,
+        key: str = "",
+        timeout_seconds: float = 30.0,
+        patience_seconds: float = 60.0,
+    ) -> None:
+        self.addresses = addresses or Addresses()
+        self._patience_seconds = patience_seconds
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        # Addresses are given outright; a proxy from the environment would only stand in the way of 127.0.0.1.
+        self._http = httpx2.Client(headers=headers, timeout=timeout_seconds, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, stream: str, lines: Sequence[bytes], kind: Kind = "observations", *, compress: bool = False
+    ) -> Receipt:
+        """Send JSON lines in order; returns once the broker has acknowledged every accepted one."""
+        call = calls.publish(stream, lines, kind, key=uuid4().hex, compress=compress)
+        try:
+            return calls.receipt_of(self.send(call))
+        except ServiceProblem as problem:
+            receipt = calls.refused_receipt(problem)
+            if receipt is None:
+                raise
+            return receipt
+
+    def observe(self, stream: str, observation: dict[str, Any]) -> str:
+        """Send one observation; returns its id. Raises `ServiceProblem` if it breaks the contract."""
+        call = calls.publish(stream, [calls.json_line(observation)], "observations", key=uuid4().hex)
+        return calls.receipt_of(self.send(call)).ids[0]
+
+    def label(
+        self, stream: str, id: str, value: Scalar, *, at: int | str | None = None, entity: str = ""
+    ) -> None:
+        """Send the truth about observation `id`. at: event time (ms or RFC 3339), None = now."""
+        line = calls.label_line(id, value, at, entity)
+        self.send(calls.publish(stream, [line], "labels", key=uuid4().hex))
+
+    def predict(self, stream: str, observation: dict[str, Any], *, timeout_ms: int = 2000) -> dict[str, Any]:
+        """Send one observation and wait for its prediction; the receipt instead if that takes longer."""
+        answer: dict[str, Any] = self.send(
+            calls.predict(stream, observation, timeout_ms=timeout_ms, key=uuid4().hex)
+        )
+        return answer
+
+    # -- registry ---------------------------------------------------------------------------------------------------
+
+    def create_stream(self, contract: str | dict[str, Any]) -> dict[str, Any]:
+        """Create a stream or adopt a compatible new contract (an ODCS document, or the plain form)."""
+        answer: dict[str, Any] = self.send(calls.create_stream(contract))
+        return answer
+
+    def create_model(self, name: str, specification: dict[str, Any], description: str = "") -> dict[str, Any]:
+        """Register a model specification; returns its name, version and digest."""
+        answer: dict[str, Any] = self.send(calls.create_model(name, specification, description))
+        return answer
+
+    def deploy(
+        self, stream: str, model: str, *, version: int | None = None, role: str = "champion"
+    ) -> dict[str, Any]:
+        """Put a model on a stream; it answers from the returned offsets on."""
+        answer: dict[str, Any] = self.send(calls.deploy(stream, model, version, role))
+        return answer
+
+    def change_deployment(self, stream: str, model: str, change: str) -> dict[str, Any]:
+        """`promote`, `retire`, `freeze` or `unfreeze` a deployed model."""
+        answer: dict[str, Any] = self.send(calls.change_deployment(stream, model, change))
+        return answer
+
+    def get(self, service: calls.ServiceName, path: str) -> Any:
+        """Read any path of a service, e.g. `get("registry", "/v1/streams")`."""
+        return self.send(calls.get(service, path))
+
+    def stream(self, stream: str) -> dict[str, Any]:
+        """A stream's contract, version and deployments."""
+        answer: dict[str, Any] = self.get("registry", calls.stream_path(stream))
+        return answer
+
+    def metrics(self, stream: str) -> dict[str, Any]:
+        """Live counts and prequential metrics, per partition and in total."""
+        answer: dict[str, Any] = self.get("scoring", calls.stream_path(stream, "metrics"))
+        return answer
+
+    # -- sending ----------------------------------------------------------------------------------------------------
+
+    def send(self, call: Call) -> Any:
+        """Send a call; waits and tries again while the service is busy or (if harmless) away."""
+        deadline = time.monotonic() + self._patience_seconds
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            error: Transient
+            try:
+                return self._send_once(call)
+            except Busy as busy:
+                wait, error = busy.retry_after_seconds, busy
+            except Unreachable as away:
+                if not call.repeatable:
+                    raise
+                wait, error = pause, away
+                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            if time.monotonic() + wait > deadline:
+                raise error
+            time.sleep(wait)
+
+    def _send_once(self, call: Call) -> Any:
+        url = getattr(self.addresses, call.service) + call.path
+        try:
+            response = self._http.request(call.method, url, content=call.body, headers=dict(call.headers))
+        except httpx2.TransportError as error:
+            raise Unreachable(
+                f"{call.service} does not answer at {url}: {str(error) or type(error).__name__}"
+            ) from None
+        return calls.answer_of(response.status_code, dict(response.headers), response.content)
