@@ -7,6 +7,7 @@ retention may have been tuned by an operator on purpose.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,12 +147,22 @@ def _ensure(bootstrap: str, wanted: dict[str, tuple[TopicKind, int]], replicatio
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise from_kafka(error, f"create topic {name}") from None
-        present |= _partition_counts(admin, [new.topic for new in missing])
+        present |= _visible(admin, [new.topic for new in missing])
     for name, (_, count) in wanted.items():
-        if present.get(name, count) != count:
+        if present[name] != count:
             raise Unusable(
                 f"topic {name} has {present[name]} partitions, not {count}: partitions are fixed for life"
             )
+
+
+def _visible(admin: AdminClient, names: list[str]) -> dict[str, int]:
+    """Partition counts, once all of them can be seen: the controller answers before the broker has heard."""
+    deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
+    while len(counts := _partition_counts(admin, names)) < len(set(names)):
+        if time.monotonic() > deadline:
+            raise Transient(f"topics {sorted(set(names) - set(counts))} were made but do not appear")
+        time.sleep(0.02)
+    return counts
 
 
 def _partition_counts(
