@@ -1,0 +1,102 @@
+"""`python -m services.ingest`: composes the inbox host, the registry follower and the HTTP API, and runs them."""
+
+import secrets
+import sys
+import time
+
+from headrace import logs
+from headrace.contracts import topics
+from headrace.errors import Fatal, HeadraceError
+from headrace.kafka.follower import RegistryFollower
+from headrace.kafka.producer import LogProducer
+from headrace.kafka.tail import Tail
+from headrace.keys import KeyRing
+from headrace.runner import serve_with_host
+from headrace.web import create_app
+from services.ingest.agents import build_host
+from services.ingest.api import Limits, build_routes
+from services.ingest.domain.idempotency import IdempotencyStore
+from services.ingest.domain.ids import fresh_ids
+from services.ingest.intake import Intake
+from services.ingest.settings import IngestSettings
+from services.ingest.streams import Streams
+from services.ingest.waiting import PredictionWaiters
+
+CLOSE_SECONDS = 5.0
+
+
+def clock_ms() -> int:
+    """The wall clock, milliseconds since 1970 UTC. Past the log nobody asks it any more."""
+    return time.time_ns() // 1_000_000
+
+
+def main() -> int:
+    """Run until SIGTERM (exit code 0) or a fatal error (exit code 1)."""
+    settings = IngestSettings()
+    logs.configure("ingest")
+    try:
+        return _run(settings)
+    except HeadraceError as error:
+        print(f"ingest: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(settings: IngestSettings) -> int:
+    follower = RegistryFollower(settings.bootstrap, lambda _: None)
+    follower.start()
+    streams = Streams(lambda: follower.streams)
+    producer = LogProducer(
+        settings.bootstrap, client_id=settings.instance, queue_limit=settings.queue_records
+    )
+
+    def still_well() -> None:
+        if not producer.healthy():
+            raise Fatal("the producer is finished")
+        if not follower.healthy():
+            raise Fatal("the registry follower is finished")
+
+    host = build_host(
+        settings.bootstrap,
+        settings.instance,
+        streams,
+        clock_ms,
+        batch_records=settings.inbox_batch_records,
+        still_well=still_well,
+    )
+    waiters = PredictionWaiters(
+        lambda stream: Tail(settings.bootstrap, topics.topic(topics.PREDICTIONS, stream)),
+        limit=settings.waiters,
+        idle_seconds=settings.waiters_idle_seconds,
+    )
+    app = create_app(
+        service="ingest",
+        keys=KeyRing.load(settings.key_file),
+        ready=lambda: {
+            "registry": follower.healthy(),
+            "producer": producer.healthy(),
+            "inbox": host.ready.is_set(),
+        },
+    )
+    routes = build_routes(
+        Intake(producer, waiters, clock_ms, ack_seconds=settings.ack_seconds),
+        streams,
+        IdempotencyStore(
+            limit=settings.idempotency_keys,
+            limit_bytes=settings.idempotency_bytes,
+            age_ms=int(settings.idempotency_seconds * 1000),
+        ),
+        fresh_ids(clock_ms, secrets.randbits),
+        clock_ms,
+        Limits(settings.body_bytes, settings.body_lines, settings.body_seconds, settings.flight_bytes),
+    )
+    app.include_router(routes)
+    try:
+        return serve_with_host(app, host, address=settings.host, port=settings.port)
+    finally:
+        waiters.close()
+        producer.close(CLOSE_SECONDS)
+        follower.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
