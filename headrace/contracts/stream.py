@@ -2,17 +2,20 @@
 
 What producers promise and models may rely on: fields, the question (task and label), and the label policy. It is
 written and kept as an ODCS document (`headrace.contracts.odcs`); this is the form the code uses and the form that a
-`ContractAdopted` control record carries, so that a log explains itself.
+`ContractAdopted` control record carries, so that a log explains itself. `check` refuses what contradicts itself and
+settles what was left open (which fields are features), so that everyone downstream reads plain facts.
 """
 
 from typing import Any, Literal
 
 import msgspec
 
+from headrace.contracts.coherence import MAX_LENGTH, check_coherence
 from headrace.contracts.events import Scalar
-from headrace.contracts.topics import check_stream_name
 from headrace.errors import Unusable
 
+MAGNITUDE = 1e15
+"""Numbers without declared bounds are held within +- this."""
 FieldType = Literal["string", "integer", "number", "boolean", "time"]
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -21,17 +24,18 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """One field of an observation.
 
     A `time` enters the log as integer milliseconds since 1970 UTC. minimum/maximum are inclusive; numbers without
-    them are still held within +-1e15, as larger ones ruin a scaler for ever. feature=False keeps it out of `x`.
-    sensitive: used to look for bias. personal: identifies a person; out of `x` unless feature is set.
+    them are still held within +-1e15, as larger ones ruin a scaler for ever. max_length and categories: strings only.
+    sensitive: used to look for bias. personal: identifies a person. feature: whether it is in `x`; None leaves it to
+    `check`, which says no for a personal field, the id and the event time, and yes for every other.
     """
 
     name: str
     type: FieldType
     required: bool = False
-    feature: bool = True
+    feature: bool | None = None
     minimum: float | None = None
     maximum: float | None = None
-    max_length: int = 256
+    max_length: int = MAX_LENGTH
     categories: list[str] | None = None
     unit: str = ""
     sensitive: bool = False
@@ -93,9 +97,17 @@ class StreamContract(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     description: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able form; `from_dict` reads it back."""
+        """Plain JSON-able form; `from_dict` reads it back. A field's `feature` is left out where it is the default."""
         built: dict[str, Any] = msgspec.to_builtins(self)
+        for field, plain in zip(self.fields, built["fields"], strict=True):
+            if field.feature == feature_by_default(self, field):
+                plain.pop("feature", None)
         return built
+
+
+def feature_by_default(contract: StreamContract, field: Field) -> bool:
+    """Whether a field that does not say is in `x`: unless it is personal, the id or the event time."""
+    return not field.personal and field.name not in (contract.id, contract.event_time)
 
 
 def from_dict(document: dict[str, Any]) -> StreamContract:
@@ -103,28 +115,22 @@ def from_dict(document: dict[str, Any]) -> StreamContract:
     try:
         contract = msgspec.convert(document, StreamContract)
     except msgspec.ValidationError as error:
-        raise Unusable(str(error)) from None
+        reason, _, where = str(error).partition(" - at `$")
+        raise Unusable(reason, where=where.strip("`.")) from None
     return check(contract)
 
 
 def check(contract: StreamContract) -> StreamContract:
-    """Return the contract if it is coherent, else raise `Unusable` naming the place."""
-    check_stream_name(contract.name)
-    names = [field.name for field in contract.fields]
-    if len(set(names)) != len(names):
-        raise Unusable("two fields have one name", where="fields")
-    for role in ("id", "event_time", "entity"):
-        named = getattr(contract, role)
-        if named and named not in names:
-            raise Unusable(f"no field is called {named!r}", where=role)
-    if not 1 <= contract.partitions <= 1024:
-        raise Unusable("between 1 and 1024", where="partitions")
-    if contract.task == "regression" and contract.label.type not in ("integer", "number"):
-        raise Unusable("a regression label is a number", where="label.type")
-    if contract.task == "binary" and contract.label.type != "boolean" and contract.label.positive is None:
-        raise Unusable("say which value of the label is the positive one", where="label.positive")
-    if contract.label.expiry == "negative" and contract.task != "binary":
-        raise Unusable("only a binary stream can expire to a negative", where="label.expiry")
-    if contract.limits.remembered < contract.limits.pending:
-        raise Unusable("must be at least limits.pending", where="limits.remembered")
-    return contract
+    """Return the contract, each field's `feature` settled, if it is coherent (see `coherence`); else raise `Unusable`."""
+    check_coherence(contract)
+    if all(field.feature is not None for field in contract.fields):
+        return contract
+    return msgspec.structs.replace(
+        contract,
+        fields=[
+            field
+            if field.feature is not None
+            else msgspec.structs.replace(field, feature=feature_by_default(contract, field))
+            for field in contract.fields
+        ],
+    )
