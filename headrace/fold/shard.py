@@ -1,0 +1,362 @@
+"""The shard: folds one partition of a stream's log into predictions and outcomes.
+
+Everything a decision depends on comes from the log: contract, deployments, observations, labels, and event time (the
+largest `at` so far is the watermark; nothing here has ever seen a clock). So live scoring, recovery, retraining,
+replay and audit are this one class over different ranges of offsets, and they agree bit for bit. What would break that:
+a read of anything outside the log, iteration over a set, or state that depends on where a batch ended.
+"""
+
+from collections.abc import Sequence
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
+import msgspec
+
+from headrace.contracts import stream as contracts
+from headrace.contracts.events import (
+    Answer,
+    ContractAdopted,
+    Control,
+    Features,
+    Label,
+    LearningFrozen,
+    LogRecord,
+    ModelDeployed,
+    ModelPromoted,
+    Observation,
+    Outcome,
+    OutcomeStatus,
+    Prediction,
+    Scalar,
+)
+from headrace.errors import HeadraceError
+from headrace.fold.counters import Counters
+from headrace.fold.slot import ModelSlot
+
+
+class Refused(NamedTuple):
+    """A record that the fold could not use: its offset, the rule it broke, why, and event time then (0 unknown)."""
+
+    offset: int
+    rule: str
+    reason: str
+    at: int = 0
+
+
+Asked = tuple[ModelSlot, Features, Answer | Prediction]
+"""A model that was asked, what it saw, what it said."""
+
+
+class Waiting(msgspec.Struct, gc=False):
+    """An observation without its label. (A struct, as one is made per observation.)"""
+
+    prediction: Prediction
+    x: Features
+    asked: tuple[Asked, ...]
+
+
+class Early(NamedTuple):
+    """A label whose observation has not come yet."""
+
+    label: Label
+    offset: int
+
+
+class Folded:
+    """What a run of records gave, in log order."""
+
+    __slots__ = ("outcomes", "predictions", "refused")
+
+    def __init__(self) -> None:
+        self.predictions: list[Prediction] = []
+        self.outcomes: list[Outcome] = []
+        self.refused: list[Refused] = []
+
+
+class Shard:
+    """State over one partition of `S.log`: dedupe, pending observations, models, metrics.
+
+    Bounds: `contract.limits`; at a bound the oldest gives way and is counted. Not thread-safe: one writer a shard.
+    """
+
+    def __init__(self) -> None:
+        self.contract: contracts.StreamContract | None = None
+        self.offset = -1
+        """Offset of the last record folded; -1 before the first."""
+        self.watermark = 0
+        self.counters = Counters()
+        self.champion: ModelSlot | None = None
+        self.slots: dict[str, ModelSlot] = {}
+        self._controls: dict[str, None] = {}
+        self._waiting: dict[str, Waiting] = {}
+        self._early: dict[str, Early] = {}
+        self._known: dict[str, Outcome | None] = {}
+        self._deadlines: list[tuple[int, int, str]] = []
+        self._wait_ms = 0
+        self._out = Folded()
+
+    @property
+    def pending(self) -> int:
+        """Observations waiting for their label."""
+        return len(self._waiting)
+
+    def fold(self, records: Sequence[LogRecord], offsets: Sequence[int]) -> Folded:
+        """Fold records (oldest first, with their log offsets) and return what they gave."""
+        self._out = out = Folded()
+        for record, offset in zip(records, offsets, strict=True):
+            self.offset = offset
+            at = record.at
+            if at > self.watermark:
+                self.watermark = at
+                deadlines = self._deadlines
+                while deadlines and deadlines[0][0] < at:
+                    self._overdue(*heappop(deadlines))
+            kind = type(record)
+            if kind is Observation:
+                self._observe(record, offset)  # type: ignore[arg-type]  # narrowed by `kind`, cheaper than isinstance
+            elif kind is Label:
+                self._label(record, offset)  # type: ignore[arg-type]  # as above
+            else:
+                self._control(record, offset)  # type: ignore[arg-type]  # as above
+        self._out = Folded()
+        return out
+
+    # -- observations -----------------------------------------------------------------------------------------------
+
+    def _observe(self, observation: Observation, offset: int) -> None:
+        if self.contract is None:
+            self._refuse(offset, "no_contract", "the log has no contract before this observation")
+            return
+        identity = observation.id
+        if identity in self._known:
+            self.counters.duplicates += 1
+            return
+        self.counters.observations += 1
+        x, entity, at = observation.x, observation.entity, observation.at
+        prediction = Prediction(identity, entity, at, offset)
+        champion = self.champion
+        if champion is not None:
+            served = champion.served(x, entity, at)
+            prediction.model = champion.model
+            prediction.version = champion.version
+            prediction.answer, prediction.score, prediction.probabilities = champion.answer(served)
+            asked: tuple[Asked, ...] = ((champion, served, prediction),)
+        else:
+            asked = ()
+        if len(self.slots) > len(asked):
+            asked = self._ask_challengers(observation, prediction, asked)
+        self._out.predictions.append(prediction)
+        self._park(identity, Waiting(prediction, x, asked))
+        early = self._early.pop(identity, None) if self._early else None
+        if early is not None:
+            self._resolve(identity, early.label.at, offset, early.label.y)
+
+    def _ask_challengers(
+        self,
+        observation: Observation,
+        prediction: Prediction,
+        asked: tuple[Asked, ...],
+    ) -> tuple[Asked, ...]:
+        more = []
+        for slot in self.slots.values():
+            if slot is not self.champion:
+                served = slot.served(observation.x, observation.entity, observation.at)
+                more.append((slot, served, slot.said(served)))
+        prediction.challengers = [said for _, _, said in more]
+        return (*asked, *more)
+
+    def _park(self, identity: str, waiting: Waiting) -> None:
+        assert self.contract is not None
+        limits = self.contract.limits
+        prediction = waiting.prediction
+        self._waiting[identity] = waiting
+        self._known[identity] = None
+        self._set_deadline(prediction.at, prediction.offset, identity)
+        if len(self._waiting) > limits.pending:
+            self.counters.pushed_out += 1
+            self._expire(next(iter(self._waiting)), self.offset)
+        if len(self._known) > limits.remembered:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        """Drop the oldest id that is not waiting; `remembered >= pending` makes sure there is one."""
+        oldest = next(iter(self._known))
+        while oldest in self._waiting:
+            self._known[oldest] = self._known.pop(oldest)  # still needed: to the young end
+            oldest = next(iter(self._known))
+        del self._known[oldest]
+
+    # -- labels -----------------------------------------------------------------------------------------------------
+
+    def _label(self, label: Label, offset: int) -> None:
+        if self.contract is None:
+            self._refuse(offset, "no_contract", "the log has no contract before this label")
+            return
+        if not self._fits(label.y):
+            self._refuse(offset, "label_type", f"{label.y!r} is no label of a {self.contract.task} stream")
+            return
+        self.counters.labels += 1
+        identity = label.id
+        if identity in self._waiting:
+            self._resolve(identity, label.at, offset, label.y)
+        elif identity in self._known:
+            self._second_label(label, offset)
+        elif identity in self._early:
+            self._emit_unmatched(label, offset, "ignored")
+        else:
+            self._early[identity] = Early(label, offset)
+            self._set_deadline(label.at, offset, identity)
+            if len(self._early) > self.contract.limits.early_labels:
+                oldest = next(iter(self._early))
+                self._emit_unmatched(self._early.pop(oldest).label, offset, "unmatched")
+
+    def _fits(self, y: Scalar) -> bool:
+        assert self.contract is not None
+        if self.contract.task == "binary":
+            return y is True or y is False
+        if self.contract.task == "regression":
+            return isinstance(y, float | int) and not isinstance(y, bool) and abs(y) <= 1e15
+        return True
+
+    def _resolve(self, identity: str, at: int, offset: int, y: Scalar) -> None:
+        """Join a waiting observation with its label: score what was said, learn, emit."""
+        waiting = self._waiting.pop(identity)
+        self.counters.labelled += 1
+        self._score_and_learn(waiting, y, at)
+        self._emit(waiting.prediction, "labelled", at, offset, y)
+
+    def _score_and_learn(self, waiting: Waiting, y: Scalar, at: int) -> None:
+        entity = waiting.prediction.entity
+        for slot, served, said in waiting.asked:
+            if slot.active:
+                slot.settle(served, y, said)
+                slot.learn_features(waiting.x, entity, at, y)
+
+    def _second_label(self, label: Label, offset: int) -> None:
+        assert self.contract is not None
+        first = self._known[label.id]
+        if self.contract.label.second == "ignore" or first is None:
+            self._emit_unmatched(label, offset, "ignored")
+            return
+        self.counters.corrected += 1
+        for said in (first, *first.challengers):
+            slot = self.slots.get(said.model)
+            if slot is not None and slot.version == said.version:
+                slot.metrics.correct(first.y, label.y, said)
+        revised = Outcome(
+            first.id, first.entity, label.at, "corrected", offset, first.observed_at, first.prediction_offset,
+            label.y, first.y, first.model, first.version, first.answer, first.score, first.probabilities,
+            first.challengers,
+        )  # fmt: skip
+        self._known[label.id] = revised
+        self._out.outcomes.append(revised)
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    def _set_deadline(self, at: int, offset: int, identity: str) -> None:
+        deadlines = self._deadlines
+        heappush(deadlines, (at + self._wait_ms, offset, identity))
+        if len(deadlines) > 2 * (len(self._waiting) + len(self._early)) + 1024:
+            self._deadlines = [entry for entry in deadlines if self._is_open(entry[1], entry[2])]
+            heapify(self._deadlines)
+
+    def _is_open(self, offset: int, identity: str) -> bool:
+        waiting = self._waiting.get(identity)
+        if waiting is not None:
+            return waiting.prediction.offset == offset
+        early = self._early.get(identity)
+        return early is not None and early.offset == offset
+
+    def _overdue(self, deadline: int, offset: int, identity: str) -> None:
+        """A deadline has passed: expire what still waits under it."""
+        if not self._is_open(offset, identity):
+            return
+        if identity in self._waiting:
+            self._expire(identity, self.offset, deadline)
+        else:
+            self._emit_unmatched(self._early.pop(identity).label, self.offset, "unmatched")
+
+    def _expire(self, identity: str, offset: int, at: int | None = None) -> None:
+        assert self.contract is not None
+        waiting = self._waiting.pop(identity)
+        self.counters.expired += 1
+        when = self.watermark if at is None else at
+        y: Scalar | None = None
+        if self.contract.label.expiry == "negative":
+            y = False
+            self._score_and_learn(waiting, y, when)
+        self._emit(waiting.prediction, "expired", when, offset, y)
+
+    # -- control ----------------------------------------------------------------------------------------------------
+
+    def _control(self, control: Control, offset: int) -> None:
+        if control.id in self._controls:
+            return
+        try:
+            self._apply(control)
+        except HeadraceError as error:
+            self._refuse(offset, "control", str(error))
+        self._controls[control.id] = None
+
+    def _apply(self, control: Control) -> None:
+        if isinstance(control, ContractAdopted):
+            self.contract = contracts.from_dict(control.contract)
+            self._wait_ms = self.contract.label.wait_seconds * 1000
+        elif isinstance(control, ModelDeployed):
+            self._deploy(control)
+        else:
+            slot = self.slots.get(control.model)
+            if slot is None:
+                raise HeadraceError(f"no model {control.model!r} is deployed here")
+            if isinstance(control, ModelPromoted):
+                self._crown(slot)
+            elif isinstance(control, LearningFrozen):
+                slot.frozen = control.frozen
+            else:
+                self._leave(slot)
+
+    def _deploy(self, control: ModelDeployed) -> None:
+        if self.contract is None:
+            raise HeadraceError("a model cannot be deployed before the stream's contract")
+        slot = ModelSlot(control, self.contract.task)
+        before = self.slots.get(control.model)
+        if before is not None:
+            self._leave(before)
+        self.slots[control.model] = slot
+        if control.role == "champion":
+            self._crown(slot)
+
+    def _crown(self, slot: ModelSlot) -> None:
+        if self.champion is not None:
+            self.champion.role = "challenger"
+        slot.role = "champion"
+        self.champion = slot
+
+    def _leave(self, slot: ModelSlot) -> None:
+        slot.active = False
+        del self.slots[slot.model]
+        if self.champion is slot:
+            self.champion = None
+
+    # -- emitting ---------------------------------------------------------------------------------------------------
+
+    def _emit(self, said: Prediction, status: OutcomeStatus, at: int, offset: int, y: Scalar | None) -> None:
+        outcome = Outcome(
+            said.id, said.entity, at, status, offset, said.at, said.offset, y, None,
+            said.model, said.version, said.answer, said.score, said.probabilities, said.challengers,
+        )  # fmt: skip
+        assert self.contract is not None
+        if self.contract.label.second == "correct" and said.id in self._known:
+            self._known[said.id] = outcome
+        self._out.outcomes.append(outcome)
+
+    def _emit_unmatched(self, label: Label, offset: int, status: OutcomeStatus) -> None:
+        if status == "unmatched":
+            self.counters.unmatched += 1
+        else:
+            self.counters.second_labels += 1
+        self._out.outcomes.append(Outcome(label.id, label.entity, label.at, status, offset, y=label.y))
+
+    def _refuse(self, offset: int, rule: str, reason: str) -> None:
+        self.counters.refused += 1
+        self._out.refused.append(Refused(offset, rule, reason, self.watermark))

@@ -1,0 +1,143 @@
+"""A model's place on a shard: it answers, is scored, learns, and cannot be left half-changed.
+
+River models are easily broken: a `learn_one` that raises leaves a half-changed model behind. So a slot keeps a recent
+pickled copy and the examples learnt since; on an exception it goes back to the copy and learns those again, which gives
+exactly the model that had never seen the bad example. When the copy was taken does not matter for the result, so
+batches and restarts do not either.
+"""
+
+from math import isfinite
+from typing import Any
+
+from headrace import checkpoint
+from headrace.contracts.events import Answer, Features, ModelDeployed, Prediction, Role, Scalar
+from headrace.contracts.stream import Task
+from headrace.fold import specification
+from headrace.fold.features import FeaturePlan
+from headrace.fold.metrics import Prequential
+
+JOURNAL_EXAMPLES = 1000
+"""Examples learnt between two copies: bounds both the memory and the time of a recovery."""
+
+NO_ANSWER = (None, None, None)
+
+
+class ModelSlot:
+    """One deployed model version with its features, metrics and safety copy."""
+
+    def __init__(self, deployed: ModelDeployed, task: Task) -> None:
+        checked = specification.check(deployed.specification, task=task)
+        self.model = deployed.model
+        self.version = deployed.version
+        self.role: Role = deployed.role
+        self.task: Task = task
+        self.frozen = False
+        self.active = True
+        self.answered = 0
+        self.learned = 0
+        self.failures = 0
+        self.metrics = Prequential(task)
+        self._inputs = checked.inputs
+        self._takes_all = checked.inputs is None and not checked.features
+        self._plan = FeaturePlan(checked.features) if checked.features else None
+        self._estimator: Any = specification.build(checked)
+        self._has_probabilities = True
+        self._copy = checkpoint.dumps(self._estimator)
+        self._journal: list[tuple[Features, Scalar]] = []
+
+    def served(self, x: Features, entity: str, at: int) -> Features:
+        """The features this model sees for `x`; computed once and kept until the label comes."""
+        if self._takes_all:
+            return x
+        chosen = x if self._inputs is None else {name: x[name] for name in self._inputs if name in x}
+        if self._plan is None:
+            return chosen
+        return {**chosen, **self._plan.compute(x, entity, at)}
+
+    def answer(self, x: Features) -> tuple[Scalar | None, float | None, dict[str, float] | None]:
+        """(answer, score, probabilities) for `x`; all None if the model cannot say (failures are counted)."""
+        try:
+            if self.task == "binary" and self._has_probabilities:
+                probabilities = self._estimator.predict_proba_one(x)
+                if not probabilities:
+                    return NO_ANSWER  # an untrained tree has no opinion yet
+                score = float(probabilities.get(True, 0.0))
+                if 0.0 <= score <= 1.0:  # False for NaN
+                    self.answered += 1
+                    return score > 0.5, score, None
+            elif self.task == "multiclass" and self._has_probabilities:
+                return self._answer_multiclass(x)
+            else:
+                return self._answer_plainly(x)
+        except NotImplementedError:
+            if (
+                self._has_probabilities
+            ):  # asking is the only way to know; a trial call could initialise the model
+                self._has_probabilities = False
+                return self.answer(x)
+        except Exception:  # noqa: S110  any estimator may raise anything; counted below, the stream goes on
+            pass
+        self.failures += 1
+        return NO_ANSWER
+
+    def _answer_multiclass(self, x: Features) -> tuple[Scalar | None, None, dict[str, float] | None]:
+        probabilities = self._estimator.predict_proba_one(x)
+        if not probabilities:
+            return NO_ANSWER
+        if not all(0.0 <= p <= 1.0 for p in probabilities.values()):
+            raise ValueError("probabilities out of [0, 1]")
+        self.answered += 1
+        best = max(probabilities, key=probabilities.get)
+        return best, None, {str(name): float(p) for name, p in probabilities.items()}
+
+    def _answer_plainly(self, x: Features) -> tuple[Scalar | None, None, None]:
+        """Regressors, and classifiers that only name a class."""
+        value = self._estimator.predict_one(x)
+        if value is None:
+            return NO_ANSWER
+        if self.task == "regression":
+            value = float(value)
+            if not isfinite(value):
+                raise ValueError("not a finite number")
+        self.answered += 1
+        return value, None, None
+
+    def said(self, x: Features) -> Answer:
+        """The answer as a challenger's struct."""
+        answer, score, probabilities = self.answer(x)
+        return Answer(self.model, self.version, answer, score, probabilities)
+
+    def settle(self, x: Features, y: Scalar, said: Answer | Prediction) -> None:
+        """Score what was said on the label, then learn, on the features as served.
+
+        On any exception from the model it is as if the example had not come (see the module's text).
+        """
+        self.metrics.update(y, said)
+        if self.frozen:
+            return
+        try:
+            self._estimator.learn_one(x, y)
+        except Exception:
+            self.failures += 1
+            self._restore()
+            return
+        self.learned += 1
+        journal = self._journal
+        journal.append((x, y))
+        if len(journal) == JOURNAL_EXAMPLES:
+            self._copy = checkpoint.dumps(self._estimator)
+            journal.clear()
+
+    def learn_features(self, x: Features, entity: str, at: int, y: Scalar) -> None:
+        """Let features over labels know the label; `at` is when it was known."""
+        if self._plan is not None:
+            self._plan.learn(x, entity, at, y)
+
+    def _restore(self) -> None:
+        self._estimator = checkpoint.loads(self._copy)
+        for x, y in self._journal:
+            self._estimator.learn_one(x, y)
+
+    def fingerprint(self) -> str:
+        """sha256 of the model's state, equal for equal states in any process."""
+        return checkpoint.fingerprint(self._estimator)

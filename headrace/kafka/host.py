@@ -1,0 +1,390 @@
+"""Runs processors on Kafka, exactly once: consume a batch, fold it, produce and commit in one transaction.
+
+One thread, one consumer, one transactional producer. The batch grows with the lag (throughput) and shrinks when idle
+(latency). Outputs, input offsets and the pointer to a snapshot commit together with the group's metadata, so a crash
+at any point either happened before or after the whole batch. On start a partition's processor is restored from its
+newest usable snapshot and silently relives the log up to the committed offset.
+
+Errors (see the reliability notes): fatal -> `Fatal`, the process must be restarted; anything else that fails a
+transaction -> abort, drop the processors, rebuild them from what is committed, and go on.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from headrace.contracts.codec import encode
+from headrace.contracts.events import Checkpoint
+from headrace.contracts.topics import CHECKPOINTS, stream_of, topic
+from headrace.errors import Fatal, Transient, Unusable
+from headrace.kafka import checkpoints
+from headrace.kafka.admin import client_settings
+from headrace.processor import Batch, Outputs, Processor
+from headrace.snapshots import SnapshotStore
+from headrace.step import Run
+
+log = structlog.get_logger("headrace.host")
+
+T = TypeVar("T")
+
+Place = tuple[str, int]
+"""(topic, partition)"""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """How a host runs.
+
+    group: consumer group and prefix of the transactional id. instance: this process's name in it, stable over
+    restarts, so that a restart takes its partitions back at once. batch_records: most records in one transaction.
+    snapshot_records: records between snapshots of a partition, 0 for none. idle_seconds: longest wait for records.
+    stateless: the processors keep nothing, so a start goes on from the committed offset and relives nothing.
+    """
+
+    bootstrap: str
+    group: str
+    instance: str
+    batch_records: int = 10_000
+    snapshot_records: int = 200_000
+    idle_seconds: float = 0.1
+    session_seconds: int = 6
+    stateless: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class KafkaHost:
+    """Hosts one processor per partition of the topics that `topics` names (asked again between batches)."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        factory: Callable[[str, int], Processor],
+        topics: Callable[[], Iterable[str]],
+        *,
+        snapshots: SnapshotStore | None = None,
+        observe: Callable[[str, int, int], None] = lambda _topic, _records, _outputs: None,
+    ) -> None:
+        self.settings = settings
+        self._factory = factory
+        self._topics = topics
+        self._snapshots = snapshots
+        self._observe = observe
+        self._subscribed: frozenset[str] = frozenset()
+        self._runs: dict[Place, Run] = {}
+        self._requests: SimpleQueue[tuple[Callable[[dict[Place, Run]], Any], Future[Any]]] = SimpleQueue()
+        self._stop = threading.Event()
+        self._rebuild = False
+        self._last_digest: dict[Place, str] = {}
+        self._consumer = Consumer(self._consumer_settings())
+        self._producer = Producer(self._producer_settings())
+        self.ready = threading.Event()
+        """Set while every assigned partition is past its recovery."""
+
+    # -- for other threads ------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask `run` to return after the batch in hand."""
+        self._stop.set()
+
+    def call(self, question: Callable[[dict[Place, Run]], T]) -> "Future[T]":
+        """Run `question` on the host's thread between two batches: the only safe way to look at processors."""
+        future: Future[T] = Future()
+        self._requests.put((question, future))
+        return future
+
+    # -- the loop ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until `stop`. Raises `Fatal` if the process has to be restarted."""
+        try:
+            self._guard(self._producer.init_transactions, 30.0)
+            recent = 0
+            while not self._stop.is_set():
+                self._follow_topics()
+                self._answer_requests()
+                recent = self._turn(recent)
+            self._snapshot_all()
+        finally:
+            self._consumer.close()
+
+    def _turn(self, recent: int) -> int:
+        """One batch; returns how many records it had."""
+        try:
+            messages = self._consume(recent)
+            if self._rebuild:
+                self._rewind()
+                return 0
+            if not messages:
+                self._update_ready()
+                return 0
+            self._transact(_by_place(messages))
+            return len(messages)
+        except KafkaException as failure:
+            self._recover_from(failure)
+            return 0
+
+    def _consume(self, recent: int) -> list[Any]:
+        """Wait for a first record, then take what is there; linger a little only when there was much lately."""
+        if not self._subscribed:
+            self._stop.wait(self.settings.idle_seconds)
+            return []
+        limit = self.settings.batch_records
+        first = self._consumer.consume(1, self.settings.idle_seconds)
+        more = self._consumer.consume(limit - 1, 0.02 if recent > limit // 10 else 0.0) if first else []
+        good = []
+        for message in (*first, *more):
+            error = message.error()
+            if error is None:
+                good.append(message)
+            elif error.fatal():
+                raise KafkaException(error)
+            elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                log.warning("consume", error=error.str())
+        return good
+
+    def _transact(self, batches: dict[Place, Batch]) -> None:
+        outputs: list[Outputs] = []
+        offsets: list[TopicPartition] = []
+        for place, batch in batches.items():
+            run = self._runs.get(place)
+            if run is None:
+                continue  # revoked while in flight; its new owner has it
+            outputs.append(run.feed(batch))
+            if run.position > run.silent_until:
+                offsets.append(TopicPartition(*place, run.position))
+            self._observe(place[0], len(batch.offsets), sum(map(len, outputs[-1].values())))
+        if not offsets:
+            self._update_ready()
+            return
+        self._producer.begin_transaction()
+        for output in outputs:
+            self._produce(output)
+        for place in batches:
+            self._snapshot_if_due(place)
+        self._commit(offsets)
+        for offset in offsets:
+            self._runs[offset.topic, offset.partition].silent_until = offset.offset
+        self._update_ready()
+
+    def _produce(self, outputs: Outputs) -> None:
+        """Hand messages to the client's queue, waiting when it is full."""
+        producer = self._producer
+        for (name, partition), messages in outputs.items():
+            waiting: list[Any] = list(messages)
+            while waiting:
+                producer.produce_batch(name, waiting, partition)
+                waiting = _not_queued(waiting)
+                if waiting:
+                    producer.poll(0.05)
+            producer.poll(0)
+
+    def _commit(self, offsets: list[TopicPartition]) -> None:
+        metadata = self._consumer.consumer_group_metadata()
+        self._retry(lambda: self._producer.send_offsets_to_transaction(offsets, metadata, 30.0))
+        self._retry(lambda: self._producer.commit_transaction(30.0))
+
+    def _retry(self, step: Callable[[], Any], attempts: int = 5) -> None:
+        """Repeat a transactional call that the client says may be repeated."""
+        for attempt in range(attempts):
+            try:
+                step()
+                return
+            except KafkaException as failure:
+                if not failure.args[0].retriable() or attempt == attempts - 1:
+                    raise
+
+    def _guard(self, step: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            step(*arguments)
+        except KafkaException as failure:
+            raise Fatal(f"{self.settings.group}: {failure.args[0].str()}") from failure
+
+    # -- faults -----------------------------------------------------------------------------------------------------
+
+    def _recover_from(self, failure: KafkaException) -> None:
+        """Abort and rebuild, or give up if the client says so."""
+        error = failure.args[0]
+        log.warning("transaction", error=error.str(), fatal=error.fatal(), abort=error.txn_requires_abort())
+        if error.fatal():
+            raise Fatal(f"{self.settings.group}: {error.str()}") from failure
+        try:
+            self._producer.abort_transaction(30.0)
+        except KafkaException as second:
+            if second.args[0].code() != KafkaError._STATE:  # _STATE: there was no transaction to abort
+                raise Fatal(f"{self.settings.group}: abort failed: {second.args[0].str()}") from second
+        self._rebuild = True
+
+    def _rewind(self) -> None:
+        """The processors are ahead of what is committed: build them again and read from where they stand."""
+        self._rebuild = False
+        try:
+            for place in list(self._runs):
+                self._runs[place] = run = self._build(place)
+                self._consumer.seek(TopicPartition(*place, run.position))
+        except (KafkaException, Transient) as failure:
+            log.warning("rewind", error=str(failure))
+            self._rebuild = True
+            self._stop.wait(0.5)
+
+    # -- assignment -------------------------------------------------------------------------------------------------
+
+    def _follow_topics(self) -> None:
+        wanted = frozenset(self._topics())
+        if wanted != self._subscribed:
+            self._subscribed = wanted
+            if wanted:
+                self._consumer.subscribe(
+                    sorted(wanted),
+                    on_assign=self._on_assign,
+                    on_revoke=self._on_revoke,
+                    on_lost=self._on_revoke,
+                )
+
+    def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        """Build the processors of newly assigned partitions; runs inside `consume`, on the host's thread."""
+        self.ready.clear()
+        starts = []
+        for partition in partitions:
+            place = (partition.topic, partition.partition)
+            self._runs[place] = run = self._build(place)
+            starts.append(TopicPartition(*place, run.position))
+            log.info(
+                "assigned", topic=place[0], partition=place[1], position=run.position, until=run.silent_until
+            )
+        consumer.incremental_assign(starts)
+
+    def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            self._runs.pop((partition.topic, partition.partition), None)
+        consumer.incremental_unassign(partitions)
+
+    def _build(self, place: Place) -> Run:
+        committed = max(0, self._consumer.committed([TopicPartition(*place)], timeout=30.0)[0].offset)
+        if self._snapshots is not None:
+            for saved in checkpoints.newest_first(self.settings.bootstrap, place, at_most=committed):
+                processor = self._factory(*place)
+                try:
+                    processor.restore(self._snapshots.get(saved.digest))
+                except Unusable as reason:
+                    log.warning("snapshot refused", topic=place[0], partition=place[1], reason=str(reason))
+                    continue
+                self._last_digest[place] = saved.digest
+                return Run(processor, position=saved.offset, silent_until=committed)
+        start = committed if self.settings.stateless else 0
+        return Run(self._factory(*place), position=start, silent_until=committed)
+
+    def _update_ready(self) -> None:
+        if not self._subscribed or (self._runs and not any(run.recovering for run in self._runs.values())):
+            self.ready.set()
+
+    # -- snapshots and questions ------------------------------------------------------------------------------------
+
+    def _snapshot_if_due(self, place: Place) -> None:
+        """Inside a transaction: store the state and announce it with the offsets it belongs to."""
+        run = self._runs.get(place)
+        due = self.settings.snapshot_records
+        if self._snapshots is None or run is None or due == 0 or run.since_snapshot < due:
+            return
+        try:
+            digest, size = self._snapshots.put(run.processor.snapshot())
+        except OSError as error:
+            log.warning("snapshot not stored", topic=place[0], partition=place[1], error=str(error))
+            run.since_snapshot = 0
+            return
+        saved = Checkpoint(place[1], run.position, digest, size, checkpoints.CODE)
+        self._produce(
+            {(topic(CHECKPOINTS, stream_of(place[0])), place[1]): [
+                {"key": f"{place[0]}/{place[1]}".encode(), "value": encode(saved)}
+            ]}
+        )  # fmt: skip
+        run.since_snapshot = 0
+
+    def _snapshot_all(self) -> None:
+        """At a clean stop: leave fresh snapshots, so that the next start has nothing to relive."""
+        due = [place for place, run in self._runs.items() if run.since_snapshot and not run.recovering]
+        if self._snapshots is None or self._rebuild or not due or self.settings.snapshot_records == 0:
+            return
+        try:
+            self._producer.begin_transaction()
+            for place in due:
+                self._runs[place].since_snapshot = self.settings.snapshot_records
+                self._snapshot_if_due(place)
+            self._commit([TopicPartition(*place, self._runs[place].position) for place in due])
+        except KafkaException as failure:
+            log.warning("no snapshot at stop", error=failure.args[0].str())
+
+    def _answer_requests(self) -> None:
+        while True:
+            try:
+                question, future = self._requests.get_nowait()
+            except Empty:
+                return
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(question(self._runs))
+                except Exception as error:  # the asker's error is the asker's to see
+                    future.set_exception(error)
+
+    # -- client settings --------------------------------------------------------------------------------------------
+
+    def _consumer_settings(self) -> dict[str, Any]:
+        return {
+            **client_settings(self.settings.bootstrap, f"{self.settings.group}-{self.settings.instance}"),
+            "group.id": self.settings.group,
+            "group.instance.id": self.settings.instance,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": self.settings.session_seconds * 1000,
+            "heartbeat.interval.ms": 1000,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 100,
+            "queued.min.messages": 50_000,
+            "queued.max.messages.kbytes": 16_384,
+            **self.settings.extra,
+        }
+
+    def _producer_settings(self) -> dict[str, Any]:
+        return {
+            **client_settings(self.settings.bootstrap, f"{self.settings.group}-{self.settings.instance}"),
+            "transactional.id": f"{self.settings.group}-{self.settings.instance}",
+            "transaction.timeout.ms": 60_000,
+            "linger.ms": 5,
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 2_000_000,
+        }
+
+
+def _not_queued(messages: list[Any]) -> list[Any]:
+    """The messages that found the client's queue full; `produce_batch` marks each it did not take."""
+    left = []
+    for message in messages:
+        error = message.pop("_error", None)
+        if error is not None:
+            if error.code() != KafkaError._QUEUE_FULL:
+                raise KafkaException(error)
+            left.append(message)
+    return left
+
+
+def _by_place(messages: list[Any]) -> dict[Place, Batch]:
+    """Sort a consumed run of messages into columns by partition, keeping each partition's order."""
+    grouped: dict[Place, list[Any]] = {}
+    for message in messages:
+        grouped.setdefault((message.topic(), message.partition()), []).append(message)
+    return {
+        place: Batch(
+            place[0],
+            place[1],
+            [message.offset() for message in run],
+            [message.key() for message in run],
+            [message.value() for message in run],
+        )
+        for place, run in grouped.items()
+    }

@@ -1,0 +1,40 @@
+"""`python -m services.scoring`: composes the host, the registry follower and the HTTP API, and runs them."""
+
+import sys
+
+from headrace import logs
+from headrace.errors import HeadraceError
+from headrace.kafka.follower import RegistryFollower
+from headrace.keys import KeyRing
+from headrace.runner import serve_with_host
+from headrace.web import create_app
+from services.scoring.agents import build_host
+from services.scoring.api import build_routes
+from services.scoring.settings import ScoringSettings
+
+
+def main() -> int:
+    """Run until SIGTERM (exit code 0) or a fatal error (exit code 1)."""
+    settings = ScoringSettings()
+    logs.configure("scoring")
+    try:
+        follower = RegistryFollower(settings.bootstrap, lambda _: None)
+        follower.start()
+        host = build_host(settings, follower)
+        app = create_app(
+            service="scoring",
+            keys=KeyRing.load(settings.key_file),
+            ready=lambda: {"shards": host.ready.is_set(), "registry": follower.healthy()},
+        )
+        app.include_router(build_routes(host.call))
+        try:
+            return serve_with_host(app, host, address=settings.host, port=settings.port)
+        finally:
+            follower.stop()
+    except HeadraceError as error:
+        print(f"scoring: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
