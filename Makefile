@@ -5,7 +5,7 @@
 #   make check       style, types, import rules, docs in step with the code; under a minute
 #   make test-fast   the tests that need no broker and take no time
 #   make bench       how fast, against bare River, Faust and Quix Streams
-#   make format, make setup, make clean
+#   make format, make docs (its tables), make setup, make clean
 #
 # Everything lands in this folder (.tools, .venv). `.ci/setup` says how.
 
@@ -15,7 +15,7 @@ PYTHONS ?= python3.13 python3.12 python3.11 python3
 export PYTHONS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format bench setup clean
+.PHONY: help demo test test-fast check format docs bench setup clean
 
 help:
 	@sed -n '3,9s/^# \{0,1\}//p' Makefile
@@ -44,6 +44,9 @@ check: setup
 format: setup
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format .
+
+docs: setup
+	@$(BIN)/python -m tests.repo.reference
 
 bench: setup
 	@$(BIN)/python -m benchmarks $(ARGS)
