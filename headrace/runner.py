@@ -8,8 +8,9 @@ import threading
 from typing import Protocol
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
+
+from headrace.web import serve
 
 log = structlog.get_logger("headrace.runner")
 
@@ -29,12 +30,8 @@ class Host(Protocol):
 
 
 def serve_with_host(app: FastAPI, host: Host, *, address: str, port: int) -> int:
-    """Serve `app` beside a running `host`; returns the process's exit code."""
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app, host=address, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5
-        )
-    )
+    """Serve `app` beside a running `host`; returns the process's exit code. Raises `Fatal` if it cannot serve."""
+    ended = threading.Event()
     failed: list[BaseException] = []
 
     def work() -> None:
@@ -44,13 +41,15 @@ def serve_with_host(app: FastAPI, host: Host, *, address: str, port: int) -> int
             failed.append(error)
             log.error("host failed", error=str(error), kind=type(error).__name__)
         finally:
-            server.should_exit = True
+            ended.set()
 
     thread = threading.Thread(target=work, name="host", daemon=True)
     thread.start()
-    server.run()
-    host.stop()
-    thread.join(STOP_SECONDS)
+    try:
+        serve(app, host=address, port=port, stop=ended)
+    finally:
+        host.stop()
+        thread.join(STOP_SECONDS)
     if thread.is_alive():
         log.error("host did not stop in time", seconds=STOP_SECONDS)
-    return 1 if failed or thread.is_alive() or not server.started else 0
+    return 1 if failed or thread.is_alive() else 0

@@ -10,6 +10,7 @@ import json
 import re
 import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -392,8 +393,24 @@ def _installed_version() -> str:
         return "unknown"
 
 
-def serve(app: FastAPI, *, host: str, port: int, stop_seconds: float = 5.0) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way and return. Raises `Fatal` if it cannot start."""
+class _Server(uvicorn.Server):
+    """A server that also ends when `stop` is set, by whichever thread."""
+
+    def __init__(self, config: uvicorn.Config, stop: threading.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    async def on_tick(self, counter: int) -> bool:
+        return self._stop.is_set() or await super().on_tick(counter)
+
+
+def serve(
+    app: FastAPI, *, host: str, port: int, stop_seconds: float = 5.0, stop: threading.Event | None = None
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`, then finish what is under way and return.
+
+    Raises `Fatal` if it cannot start.
+    """
     try:
         listener = socket.create_server((host, port), family=_family(host), backlog=2048, reuse_port=False)
     except OSError as error:
@@ -407,13 +424,13 @@ def serve(app: FastAPI, *, host: str, port: int, stop_seconds: float = 5.0) -> N
         timeout_keep_alive=75,
         timeout_graceful_shutdown=max(1, int(stop_seconds)),
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, stop or threading.Event())
     # uvicorn raises the signal again once it has stopped, which would end the process with -15 rather than 0.
 
-    def stop(*_: object) -> None:
+    def end(*_: object) -> None:
         server.should_exit = True
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         server.run(sockets=[listener])
     except SystemExit:

@@ -38,14 +38,14 @@ def newest_first(bootstrap: str, place: tuple[str, int], *, at_most: int) -> lis
     try:
         consumer.assign([TopicPartition(where, partition, 0)])
         while True:
-            messages = consumer.consume(1000, 10.0)
-            for message in messages:
-                if message.error() is not None or message.value() is None:
-                    continue
-                saved = _decode(message.value())
-                if message.key() == f"{name}/{partition}".encode() and saved.offset <= at_most:
-                    found.append(saved)
-            if not messages or any(message.error() is not None for message in messages):
+            message = consumer.poll(10.0)
+            if message is None or message.error() is not None:  # the end of the partition comes as an error
                 return list(reversed(found))
+            value = message.value()
+            if value is None or message.key() != f"{name}/{partition}".encode():
+                continue
+            saved = _decode(value)
+            if saved.offset <= at_most:
+                found.append(saved)
     finally:
         consumer.close()
