@@ -1,7 +1,7 @@
 """The only place that names a Kafka topic.
 
-A stream `S` owns `S.inbox`, `S.log`, `S.rejected`, `S.predictions`, `S.outcomes`, `S.checkpoints`, `S.statistics`;
-`headrace.*` topics serve all streams. Stream names have no dot, so that the last dot always parts name and kind.
+A stream `S` owns `S.inbox`, `S.log`, `S.rejected`, `S.predictions`, `S.outcomes`, `S.checkpoints`; `headrace.*` topics
+serve all streams. Stream names have no dot, so that the last dot always parts name and kind.
 """
 
 import re
@@ -36,14 +36,16 @@ REJECTED = TopicKind("rejected", "entity", "original bytes, rule, reason, origin
 PREDICTIONS = TopicKind("predictions", "entity", "one per observation", retention_seconds=30 * 24 * 3600)
 OUTCOMES = TopicKind("outcomes", "entity", "predictions joined with labels", retention_seconds=30 * 24 * 3600)
 CHECKPOINTS = TopicKind("checkpoints", "partition", "where the shard's snapshots lie", cleanup="compact")
-STATISTICS = TopicKind("statistics", "partition and window", "mergeable window summaries", follows_stream=False)
 
-STREAM_TOPICS = (INBOX, LOG, REJECTED, PREDICTIONS, OUTCOMES, CHECKPOINTS, STATISTICS)
+STREAM_TOPICS = (INBOX, LOG, REJECTED, PREDICTIONS, OUTCOMES, CHECKPOINTS)
 
 REGISTRY = TopicKind("headrace.registry", "kind/stream/model", "contracts, versions, deployments", "compact", -1, False)
 ALERTS = TopicKind("headrace.alerts", "stream and rule", "what people are told", "delete", 90 * 24 * 3600, False)
+STATISTICS = TopicKind(
+    "headrace.statistics", "stream/kind/partition/length/start", "mergeable window summaries", "compact", -1, False
+)
 
-PLATFORM_TOPICS = (REGISTRY, ALERTS)
+PLATFORM_TOPICS = (REGISTRY, ALERTS, STATISTICS)
 
 
 def check_stream_name(name: str) -> str:

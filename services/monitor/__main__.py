@@ -1,0 +1,132 @@
+"""`python -m services.monitor`: composes the data plane, the Faust app and the HTTP API, and runs them.
+
+The data plane has a thread of its own; Faust and the API share the main event loop, Faust inside the API's lifespan. If
+either plane fails the process ends with exit code 1, as a supervisor can mend that and half a monitor cannot be seen.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from headrace import logs
+from headrace.errors import Fatal, HeadraceError
+from headrace.kafka.admin import ensure_platform_topics
+from headrace.kafka.follower import RegistryFollower
+from headrace.kafka.host import KafkaHost
+from headrace.keys import KeyRing
+from headrace.runner import serve_with_host
+from headrace.web import create_app
+from services.monitor import rulebook
+from services.monitor.agents import build_app, failures, recover
+from services.monitor.api import build_routes
+from services.monitor.control import ControlPlane
+from services.monitor.domain.tables import Tables
+from services.monitor.host import build_host
+from services.monitor.metrics import MonitorMetrics
+from services.monitor.settings import MonitorSettings
+
+REFRESH_SECONDS = 2.0
+STOP_SECONDS = 4.0
+
+
+class BothPlanes:
+    """The data plane's host as `serve_with_host` runs it; ends with an error also if the control plane failed."""
+
+    def __init__(self, host: KafkaHost) -> None:
+        self._host = host
+        self._failure = ""
+
+    def run(self) -> None:
+        """Run the host; see `headrace.runner.Host`."""
+        self._host.run()
+        if self._failure:
+            raise Fatal(self._failure)
+
+    def stop(self) -> None:
+        """Ask `run` to return."""
+        self._host.stop()
+
+    def fail(self, reason: str) -> None:
+        """The control plane is broken: end everything."""
+        self._failure = reason
+        self._host.stop()
+
+
+def main() -> int:
+    """Run until SIGTERM (exit code 0) or a fatal error (exit code 1)."""
+    settings = MonitorSettings()
+    logs.configure("monitor")
+    try:
+        return _run(settings)
+    except HeadraceError as error:
+        print(f"monitor: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(settings: MonitorSettings) -> int:
+    ensure_platform_topics(settings.bootstrap)
+    control = ControlPlane(
+        Tables(settings.window_seconds, windows_kept=settings.windows_kept), silent_seconds=settings.silent_seconds
+    )
+    control.use(rulebook.load(settings.rules_file))
+    follower = RegistryFollower(settings.bootstrap, lambda _: None)
+    follower.start()
+    registry = CollectorRegistry()
+    metrics = MonitorMetrics(registry)
+    host = build_host(settings, follower, metrics.observe)
+    planes = BothPlanes(host)
+    started = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[None]:
+        await asyncio.to_thread(recover, settings.bootstrap, control)
+        faust_app = build_app(settings.bootstrap, f"headrace.monitor.control.{settings.instance}", control)
+        await faust_app.start()
+        chores = [
+            asyncio.create_task(_refresh(metrics, control)),
+            asyncio.create_task(_watch(settings.bootstrap, faust_app, control, planes)),
+        ]
+        started.set()
+        try:
+            yield
+        finally:
+            for chore in chores:
+                chore.cancel()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(faust_app.stop(), STOP_SECONDS)
+
+    app = create_app(
+        service="monitor",
+        keys=KeyRing.load(settings.key_file),
+        ready=lambda: {
+            "summaries": host.ready.is_set(),
+            "tables": started.is_set(),
+            "registry": follower.healthy(),
+        },
+        lifespan=lifespan,
+        metrics=registry,
+    )
+    app.include_router(build_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)))
+    try:
+        return serve_with_host(app, planes, address=settings.host, port=settings.port)
+    finally:
+        follower.stop()
+
+
+async def _refresh(metrics: MonitorMetrics, control: ControlPlane) -> None:
+    while True:
+        await asyncio.sleep(REFRESH_SECONDS)
+        metrics.refresh(control)
+
+
+async def _watch(bootstrap: str, faust_app: Any, control: ControlPlane, planes: BothPlanes) -> None:
+    async for reason in failures(bootstrap, faust_app, control):
+        planes.fail(reason)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Answers scored on their labels, in sums that merge: the monitor's own tally, independent of the one in the fold.
+
+One struct serves every task: which sums are fed is seen from the label (a boolean, a text, a number), and which
+figures are shown is decided by the contract's task. Histograms have as many bins as the fold's, so both give the same
+ROC AUC. `weight` -1 takes an outcome back, when a correction replaces its label.
+"""
+
+from math import log, sqrt
+from typing import Protocol
+
+from headrace.contracts.events import Scalar
+from headrace.contracts.statistics import SCORE_BINS, Quality
+from headrace.contracts.stream import Task
+
+SMALLEST_PROBABILITY = 1e-15
+LARGEST_ERROR = 1e150
+"""Errors are held within this, so that a sum of squares stays finite (JSON knows no infinity)."""
+
+BINARY_METRICS = ("roc_auc", "log_loss", "brier", "accuracy", "precision", "recall", "f1")
+MULTICLASS_METRICS = ("accuracy", "log_loss")
+REGRESSION_METRICS = ("mae", "rmse", "r2")
+METRICS = tuple(dict.fromkeys((*BINARY_METRICS, *MULTICLASS_METRICS, *REGRESSION_METRICS)))
+
+
+class Said(Protocol):
+    """An answer, as predictions and outcomes carry it."""
+
+    answer: Scalar | None
+    score: float | None
+    probabilities: dict[str, float] | None
+
+
+def update(quality: Quality, y: Scalar, said: Said, weight: int = 1) -> None:
+    """Score one answer on its label."""
+    answer = said.answer
+    if answer is None:
+        quality.unanswered += weight
+        return
+    quality.count += weight
+    if answer == y:
+        quality.correct += weight
+    if y is True or y is False:
+        _binary(quality, y, answer, said.score, weight)
+    elif said.probabilities is not None:
+        _add_loss(quality, said.probabilities.get(str(y), 0.0), weight)
+    elif not isinstance(y, str) and not isinstance(answer, str):
+        _numeric(quality, float(y), float(answer), weight)
+
+
+def _binary(quality: Quality, y: bool, answer: Scalar, score: float | None, weight: int) -> None:
+    if y:
+        if answer:
+            quality.tp += weight
+        else:
+            quality.fn += weight
+    elif answer:
+        quality.fp += weight
+    else:
+        quality.tn += weight
+    if score is None:
+        return
+    histogram = quality.positives if y else quality.negatives
+    place = int(score * SCORE_BINS)
+    histogram[place] = histogram.get(place, 0) + weight
+    right = score if y else 1.0 - score
+    miss = 1.0 - right
+    quality.brier += weight * miss * miss
+    _add_loss(quality, right, weight)
+
+
+def _add_loss(quality: Quality, right: float, weight: int) -> None:
+    quality.scored += weight
+    quality.loss -= weight * log(right if right > SMALLEST_PROBABILITY else SMALLEST_PROBABILITY)
+
+
+def _numeric(quality: Quality, y: float, answer: float, weight: int) -> None:
+    if quality.numeric == 0 and quality.y_sum == 0.0 and quality.y_squares == 0.0:
+        quality.y_origin = y
+    error = min(max(y - answer, -LARGEST_ERROR), LARGEST_ERROR)
+    distance = y - quality.y_origin
+    quality.numeric += weight
+    quality.absolute += weight * abs(error)
+    quality.squared += weight * error * error
+    quality.y_sum += weight * distance
+    quality.y_squares += weight * distance * distance
+
+
+def merge(into: Quality, other: Quality) -> None:
+    """Add another tally's outcomes."""
+    for name in ("count", "unanswered", "correct", "tp", "fp", "tn", "fn", "scored", "loss", "brier"):
+        setattr(into, name, getattr(into, name) + getattr(other, name))
+    for mine, more in ((into.positives, other.positives), (into.negatives, other.negatives)):
+        for place, count in more.items():
+            mine[place] = mine.get(place, 0) + count
+    if other.numeric == 0 and other.y_sum == 0.0 and other.y_squares == 0.0:
+        pass
+    elif into.numeric == 0 and into.y_sum == 0.0 and into.y_squares == 0.0:
+        into.y_origin, into.y_sum, into.y_squares = other.y_origin, other.y_sum, other.y_squares
+    else:
+        shift = other.y_origin - into.y_origin
+        into.y_sum += other.y_sum + other.numeric * shift
+        into.y_squares += other.y_squares + 2.0 * shift * other.y_sum + other.numeric * shift * shift
+    into.numeric += other.numeric
+    into.absolute += other.absolute
+    into.squared += other.squared
+
+
+def figures(quality: Quality, task: Task | None) -> dict[str, float | int | None]:
+    """The usual figures by their usual names, None where they have no meaning yet; `task` None gives the counts."""
+    shown: dict[str, float | int | None] = {"count": quality.count, "unanswered": quality.unanswered}
+    if task == "binary":
+        shown |= _binary_figures(quality)
+    elif task == "multiclass":
+        shown["accuracy"] = _ratio(quality.correct, quality.count)
+        shown["log_loss"] = _ratio(quality.loss, quality.scored)
+    elif task == "regression":
+        shown |= _regression_figures(quality)
+    return shown
+
+
+def _binary_figures(quality: Quality) -> dict[str, float | int | None]:
+    return {
+        "roc_auc": roc_auc(quality.positives, quality.negatives),
+        "log_loss": _ratio(quality.loss, quality.scored),
+        "brier": _ratio(quality.brier, quality.scored),
+        "accuracy": _ratio(quality.tp + quality.tn, quality.count),
+        "precision": _ratio(quality.tp, quality.tp + quality.fp),
+        "recall": _ratio(quality.tp, quality.tp + quality.fn),
+        "f1": _ratio(2 * quality.tp, 2 * quality.tp + quality.fp + quality.fn),
+        "positives": quality.tp + quality.fn,
+    }
+
+
+def _regression_figures(quality: Quality) -> dict[str, float | int | None]:
+    n = quality.numeric
+    mse = _ratio(quality.squared, n)
+    spread = quality.y_squares - quality.y_sum * quality.y_sum / n if n > 0 else 0.0
+    return {
+        "mae": _ratio(quality.absolute, n),
+        "rmse": None if mse is None else sqrt(max(mse, 0.0)),
+        "r2": 1.0 - quality.squared / spread if spread > 0.0 else None,
+    }
+
+
+def roc_auc(positives: dict[int, int], negatives: dict[int, int]) -> float | None:
+    """Area under the ROC curve from two sparse score histograms, ties half; None unless both classes were seen."""
+    n_positive, n_negative = sum(positives.values()), sum(negatives.values())
+    if n_positive <= 0 or n_negative <= 0:
+        return None
+    wins = 0.0
+    below = 0
+    for place in sorted(positives.keys() | negatives.keys()):
+        here = negatives.get(place, 0)
+        wins += positives.get(place, 0) * (below + 0.5 * here)
+        below += here
+    return wins / (n_positive * n_negative)
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None

@@ -1,0 +1,172 @@
+"""Alert rules of the kind `quality`: a metric of a model's answers stays below (or above) a bound.
+
+A rule looks at closed windows in order, one model of one stream at a time, and is a state machine with hysteresis:
+quiet until `for_windows` judged windows in a row break the bound, then firing until as many in a row are back beyond
+`clear`. Windows with too few outcomes, or in which the metric has no value, are not judged: they neither break a run nor
+lengthen it. Decisions depend on the windows and on the last alert that was told, on nothing else, so a restart takes
+the same ones; an alert's id is made of rule, scope, window and state, so telling it twice is harmless.
+"""
+
+import hashlib
+import re
+from typing import Literal
+
+import msgspec
+
+from headrace.contracts.events import Alert
+from headrace.contracts.topics import STREAM_NAME
+from headrace.errors import Unusable
+from services.monitor.domain.quality import METRICS
+
+ANY_STREAM = "*"
+RULES_KEPT = 1000
+RULE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
+
+Severity = Literal["info", "warning", "critical"]
+
+
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Quality below a bound, with hysteresis.
+
+    stream: its name, or `*` for each. model: "" for each. Exactly one of below and above. clear: the bound to be
+    reached again (default: the same bound; for `below` it may not be lower, for `above` not higher). minimum_count:
+    outcomes a window must have to be judged. since: windows that start before (ms) are not looked at.
+    """
+
+    name: str
+    stream: str
+    metric: str
+    kind: Literal["quality"] = "quality"
+    model: str = ""
+    below: float | None = None
+    above: float | None = None
+    clear: float | None = None
+    for_windows: int = 1
+    minimum_count: int = 1
+    severity: Severity = "warning"
+    since: int | None = None
+
+    @property
+    def bound(self) -> float:
+        """What may not be crossed."""
+        return self.below if self.below is not None else self.above or 0.0
+
+    def breaks(self, value: float) -> bool:
+        """Whether a window's value is beyond the bound."""
+        return value < self.bound if self.below is not None else value > self.bound
+
+    def clears(self, value: float) -> bool:
+        """Whether a window's value is good enough to end an alert."""
+        bound = self.bound if self.clear is None else self.clear
+        return value >= bound if self.below is not None else value <= bound
+
+    def digest(self) -> str:
+        """Short name of what the rule says; `since` is no part of it."""
+        document = {key: value for key, value in msgspec.to_builtins(self).items() if key != "since"}
+        return hashlib.sha256(msgspec.json.encode(document, order="deterministic")).hexdigest()[:12]
+
+
+class Scope(msgspec.Struct):
+    """One rule on one model of one stream.
+
+    run: judged windows in a row that speak for a change. decided_before: windows that start before it are behind the
+    last alert and are never looked at again.
+    """
+
+    firing: bool = False
+    run: int = 0
+    decided_before: int | None = None
+
+    def judge(self, rule: Rule, value: float | None, count: int) -> Literal["firing", "resolved"] | None:
+        """Look at the next window; the change it brings, if any."""
+        if value is None or count < rule.minimum_count:
+            return None
+        speaks = rule.clears(value) if self.firing else rule.breaks(value)
+        self.run = self.run + 1 if speaks else 0
+        if self.run < rule.for_windows:
+            return None
+        self.run = 0
+        self.firing = not self.firing
+        return "firing" if self.firing else "resolved"
+
+
+def read_rules(document: object) -> list[Rule]:
+    """Rules from the plain form: a list of rules, or an object with the list under `rules`.
+
+    Raises `Unusable` saying which rule and what is wrong with it.
+    """
+    listed = document.get("rules", []) if isinstance(document, dict) else document
+    if listed is None:
+        listed = []
+    if not isinstance(listed, list):
+        raise Unusable("a list of rules is expected", where="rules")
+    if len(listed) > RULES_KEPT:
+        raise Unusable(f"at most {RULES_KEPT} rules", where="rules")
+    rules = [_read_rule(entry, f"rules[{index}]") for index, entry in enumerate(listed)]
+    names = [rule.name for rule in rules]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise Unusable(f"two rules are called {name!r}", where=f"rules[{index}].name")
+    return rules
+
+
+def _read_rule(entry: object, where: str) -> Rule:
+    try:
+        rule = msgspec.convert(entry, Rule)
+    except msgspec.ValidationError as error:
+        raise Unusable(str(error), where=where) from None
+    if not RULE_NAME.fullmatch(rule.name):
+        raise Unusable("a-z, 0-9, _, . and -, at most 100 long", where=f"{where}.name")
+    if rule.stream != ANY_STREAM and not STREAM_NAME.fullmatch(rule.stream):
+        raise Unusable(f"{rule.stream!r} is no stream name, nor {ANY_STREAM!r}", where=f"{where}.stream")
+    if rule.metric not in METRICS:
+        raise Unusable(f"{rule.metric!r} is none of {', '.join(METRICS)}", where=f"{where}.metric")
+    if (rule.below is None) == (rule.above is None):
+        raise Unusable("say either below or above", where=where)
+    if not all(_is_finite(value) for value in (rule.below, rule.above, rule.clear)):
+        raise Unusable("bounds are finite numbers", where=where)
+    if rule.clear is not None:
+        if rule.below is not None and rule.clear < rule.below:
+            raise Unusable("may not lie under `below`", where=f"{where}.clear")
+        if rule.above is not None and rule.clear > rule.above:
+            raise Unusable("may not lie over `above`", where=f"{where}.clear")
+    if rule.for_windows < 1 or rule.minimum_count < 1:
+        raise Unusable("for_windows and minimum_count are at least 1", where=where)
+    return rule
+
+
+def alert(
+    rule: Rule,
+    *,
+    stream: str,
+    model: str,
+    version: int,
+    state: Literal["firing", "resolved"],
+    value: float,
+    count: int,
+    at: int,
+) -> Alert:
+    """The event that tells people. `at`: the end of the window that decided it."""
+    identity = "\x1f".join((rule.name, rule.digest(), stream, model, str(at), state))
+    side, bound = ("below", rule.bound) if rule.below is not None else ("above", rule.bound)
+    if state == "resolved":
+        side, bound = "back beyond", rule.bound if rule.clear is None else rule.clear
+    windows = "in the last window" if rule.for_windows == 1 else f"in {rule.for_windows} windows in a row"
+    return Alert(
+        id=hashlib.sha256(identity.encode()).hexdigest()[:32],
+        stream=stream,
+        rule=rule.name,
+        severity=rule.severity,
+        state=state,
+        metric=rule.metric,
+        value=value,
+        bound=bound,
+        at=at,
+        model=model,
+        version=version,
+        reason=f"{rule.metric} of {model} is {value:.6g}, {side} {bound:g} {windows} ({count} outcomes in the last)",
+    )
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is None or abs(value) < float("inf")

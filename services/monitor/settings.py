@@ -1,0 +1,65 @@
+"""Settings of the monitor: the only place where it reads the environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.monitor.processor import WindowShape
+
+
+class MonitorSettings(BaseSettings):
+    """HEADRACE_* variables; see docs/monitor.md."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix="HEADRACE_", populate_by_name=True)
+
+    bootstrap: str = "127.0.0.1:9092"
+    home: Path = Path.home() / ".headrace"
+    keys: Path | None = None
+    host: str = Field("127.0.0.1", validation_alias="HEADRACE_MONITOR_HOST")
+    port: int = Field(8103, validation_alias="HEADRACE_MONITOR_PORT")
+    instance: str = Field("monitor-0", validation_alias="HEADRACE_MONITOR_INSTANCE")
+    """Stable name of this process among the monitor processes; two may not share one."""
+    window_seconds: int = Field(3600, ge=1, le=31 * 24 * 3600, validation_alias="HEADRACE_MONITOR_WINDOW_SECONDS")
+    """Length of a window in event time. Another length counts everything again from the logs' start."""
+    lateness_seconds: int = Field(600, ge=0, le=31 * 24 * 3600, validation_alias="HEADRACE_MONITOR_LATENESS_SECONDS")
+    """Event time after a window's end during which it still counts what comes for it."""
+    open_windows: int = Field(48, ge=1, le=10_000, validation_alias="HEADRACE_MONITOR_OPEN_WINDOWS")
+    """Most windows open at a time, a partition; beyond it the oldest closes early."""
+    windows_kept: int = Field(10_000, ge=1, validation_alias="HEADRACE_MONITOR_WINDOWS_KEPT")
+    """Windows a stream that the tables hold; the oldest goes first."""
+    batch_records: int = Field(10_000, ge=1, le=100_000, validation_alias="HEADRACE_MONITOR_BATCH_RECORDS")
+    """Most records in one transaction."""
+    batch_wait_seconds: float = Field(0.5, ge=0.0, le=30.0, validation_alias="HEADRACE_MONITOR_BATCH_WAIT_SECONDS")
+    """How long records are gathered when few come: the statistics' delay, and what an idle stream costs."""
+    snapshot_records: int = Field(200_000, ge=0, validation_alias="HEADRACE_MONITOR_SNAPSHOT_RECORDS")
+    """Records between two snapshots of a partition; 0 takes none."""
+    silent_seconds: float = Field(60.0, gt=0, validation_alias="HEADRACE_MONITOR_SILENT_SECONDS")
+    """After so long without a word from a partition, windows are judged without waiting for it."""
+    rules: Path | None = Field(None, validation_alias="HEADRACE_MONITOR_RULES")
+    """The rules file (YAML); by default `monitor-rules.yaml` in the home folder."""
+
+    @property
+    def key_file(self) -> Path:
+        """Where API keys are kept."""
+        return self.keys or self.home / "keys.json"
+
+    @property
+    def rules_file(self) -> Path:
+        """Where the rules are kept."""
+        return self.rules or self.home / "monitor-rules.yaml"
+
+    @property
+    def snapshot_folder(self) -> Path:
+        """Where snapshots are kept."""
+        return self.home / "monitor-snapshots"
+
+    @property
+    def snapshot_key_file(self) -> Path:
+        """The secret that signs snapshots; made on first start, mode 0600."""
+        return self.home / "monitor-snapshots.key"
+
+    @property
+    def shape(self) -> WindowShape:
+        """How time is cut."""
+        return WindowShape(self.window_seconds, self.lateness_seconds, self.open_windows)
