@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import httpx2
@@ -238,6 +239,15 @@ def test_logs_are_json_without_secrets(client, secrets, capsys):
 def test_a_taken_port_is_a_clear_fatal(app):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(Fatal, match="cannot listen"):
         serve(app, host="127.0.0.1", port=taken.getsockname()[1])
+
+
+def test_it_stops_when_the_event_is_set(app):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    serve(app, host="127.0.0.1", port=port, stop=stop)
+    assert stop.is_set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
