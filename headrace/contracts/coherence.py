@@ -6,6 +6,7 @@ features, or a bound that nothing can satisfy, each of which shows only after th
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ STRING_LENGTH = 65_536
 CATEGORIES = 10_000
 """Most categories or classes."""
 
+MAGNITUDE = 1e15
+"""Numbers without declared bounds are held within +- this."""
+
 WHOLE = 2**53
 """Bounds of integers lie within +- this: beyond it JSON readers disagree about the value."""
 
@@ -49,6 +53,15 @@ PYTHON_TYPES: dict[str, tuple[type, ...]] = {
     "number": (int, float),
     "boolean": (bool,),
 }
+
+
+def effective_bounds(minimum: float | None, maximum: float | None) -> tuple[float, float]:
+    """The bounds that hold, both inclusive: a declared one, else +-`MAGNITUDE` (or the largest double beyond that)."""
+    low = minimum if minimum is not None else -MAGNITUDE
+    high = maximum if maximum is not None else MAGNITUDE
+    if low > high:
+        return (low, sys.float_info.max) if maximum is None else (-sys.float_info.max, high)
+    return low, high
 
 
 def check_coherence(contract: "StreamContract") -> None:
@@ -148,6 +161,8 @@ def _check_roles(contract: "StreamContract") -> None:
         )
     if contract.event_time and contract.event_time == contract.entity:
         raise Unusable("the event time cannot be the entity", where="entity")
+    if contract.entity and contract.entity == contract.id:
+        raise Unusable("leave it empty: without an entity, the id decides the partition", where="entity")
     for key, role in (("id", "id"), ("at", "event_time")):
         if key in by_name and getattr(contract, role) != key:
             raise Unusable(

@@ -121,7 +121,7 @@ def from_dict(document: dict[str, Any]) -> StreamContract:
 
 
 def check(contract: StreamContract) -> StreamContract:
-    """Return the contract, each field's `feature` settled, if it is coherent (see `coherence`); else raise `Unusable`."""
+    """Return the contract, each field's `feature` settled. Raises `Unusable` if it is incoherent (see `coherence`)."""
     check_coherence(contract)
     if all(field.feature is not None for field in contract.fields):
         return contract
