@@ -168,14 +168,19 @@ class MulticlassTally:
 
 
 class RegressionTally:
-    """Sums of a regression model: absolute and squared errors, and the label's moments for R2."""
+    """Sums of a regression model: absolute and squared errors, and the label's moments for R2.
 
-    __slots__ = ("absolute", "count", "squared", "unanswered", "y_mean", "y_squares")
+    Labels are summed as distances from the first one, `shift`: that keeps the sums linear, so that outcomes can be
+    taken back, without the cancellation that raw squares of numbers far from zero would suffer.
+    """
+
+    __slots__ = ("absolute", "count", "shift", "squared", "unanswered", "y_squares", "y_sum")
 
     def __init__(self) -> None:
         self.count = self.unanswered = 0
         self.absolute = self.squared = 0.0
-        self.y_mean = self.y_squares = 0.0
+        self.shift: float | None = None
+        self.y_sum = self.y_squares = 0.0
 
     def update(self, y: Any, said: Said, weight: int = 1) -> None:
         """Score one answer: `y` and `said.answer` are finite numbers."""
@@ -183,30 +188,25 @@ class RegressionTally:
         if answer is None:
             self.unanswered += weight
             return
+        self.count += weight
         error = y - answer
         self.absolute += weight * abs(error)
         self.squared += weight * error * error
-        self._add_label(y, weight)
-
-    def _add_label(self, y: float, weight: int) -> None:
-        """Welford's update, which also runs backwards: sums of raw squares would cancel badly."""
-        n = self.count + weight
-        if n == 0:
-            self.y_mean = self.y_squares = 0.0
-        else:
-            delta = y - self.y_mean
-            self.y_mean += weight * delta / n
-            self.y_squares += weight * delta * (y - self.y_mean)
-        self.count = n
+        if self.shift is None:
+            self.shift = y
+        distance = y - self.shift
+        self.y_sum += weight * distance
+        self.y_squares += weight * distance * distance
 
     def merge(self, other: Self) -> None:
-        """Add another tally's outcomes to this one (Chan's formula for the label's moments)."""
-        n = self.count + other.count
-        if n:
-            delta = other.y_mean - self.y_mean
-            self.y_squares += other.y_squares + delta * delta * self.count * other.count / n
-            self.y_mean += delta * other.count / n
-        self.count = n
+        """Add another tally's outcomes to this one."""
+        if other.shift is not None:
+            if self.shift is None:
+                self.shift = other.shift
+            apart = other.shift - self.shift
+            self.y_squares += other.y_squares + apart * (2 * other.y_sum + apart * other.count)
+            self.y_sum += other.y_sum + apart * other.count
+        self.count += other.count
         self.unanswered += other.unanswered
         self.absolute += other.absolute
         self.squared += other.squared
@@ -214,12 +214,13 @@ class RegressionTally:
     def view(self) -> dict[str, Any]:
         """count, unanswered, mae, rmse, r2 (against the mean label)."""
         mse = _ratio(self.squared, self.count)
+        spread = self.y_squares - self.y_sum * self.y_sum / self.count if self.count > 0 else 0.0
         return {
             "count": self.count,
             "unanswered": self.unanswered,
             "mae": _ratio(self.absolute, self.count),
             "rmse": None if mse is None else sqrt(max(mse, 0.0)),
-            "r2": 1.0 - self.squared / self.y_squares if self.y_squares > 0 else None,
+            "r2": 1.0 - self.squared / spread if spread > 0 else None,
         }
 
 
