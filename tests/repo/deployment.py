@@ -21,6 +21,14 @@ SELECTOR = re.compile(r"(\b[a-z][a-z0-9_]*)\s*\{([^}]*)\}")
 TOPIC = re.compile(r"topic=~?\"([^\"]+)\"")
 SCRAPED_LABELS = frozenset({"job", "instance", "le", "quantile"})
 LOOPBACK = "127.0.0.1:"
+SERVICE_KEYS = frozenset(
+    "build cap_add cap_drop command container_name depends_on entrypoint env_file environment expose healthcheck "
+    "hostname image init labels logging mem_limit networks ports read_only restart secrets security_opt "
+    "stop_grace_period tmpfs ulimits user volumes working_dir".split()
+)
+HEALTHCHECK_KEYS = frozenset("test interval timeout retries start_period start_interval disable".split())
+"""Of the Compose specification: what is used here or may soon be. An engine refuses other keys, so does this."""
+DURATION = re.compile(r"(\d+(h|m|s|ms))+")
 
 
 def compose_findings(root: Path = ROOT) -> list[str]:
@@ -29,7 +37,9 @@ def compose_findings(root: Path = ROOT) -> list[str]:
     known = declared.settings(root)
     found = [f"no service {name}" for name in SERVICES if name not in document["services"]]
     for name, service in document["services"].items():
-        found += [f"{name}: {what}" for what in _container_findings(service, document)]
+        found += [
+            f"{name}: {what}" for what in _container_findings(service, document) + _shape_findings(service)
+        ]
         if name in SERVICES:
             variables = {setting.variable for setting in known if setting.service == name}
             found += [f"{name}: {what}" for what in _service_findings(name, service, variables)]
@@ -63,6 +73,20 @@ def _container_findings(service: dict[str, Any], document: dict[str, Any]) -> li
         found.append("an image without a version")
     if service.get("privileged") or str(service.get("user", "")) in ("0", "root"):
         found.append("runs with privileges")
+    return found
+
+
+def _shape_findings(service: dict[str, Any]) -> list[str]:
+    health = service.get("healthcheck", {})
+    found = [f"no such key: {key}" for key in set(service) - SERVICE_KEYS]
+    found += [f"no such key in healthcheck: {key}" for key in set(health) - HEALTHCHECK_KEYS]
+    times = [service.get("stop_grace_period", "1s")]
+    times += [value for key, value in health.items() if key in ("interval", "timeout", "start_period")]
+    found += [f"{value!r} is no duration" for value in times if not DURATION.fullmatch(str(value))]
+    if health and health["test"][0] not in ("CMD", "CMD-SHELL"):
+        found.append("a healthcheck's test begins with CMD or CMD-SHELL")
+    if service.get("restart", "no") not in ("no", "always", "on-failure", "unless-stopped"):
+        found.append("no such restart policy")
     return found
 
 
