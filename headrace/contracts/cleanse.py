@@ -31,6 +31,7 @@ ID_LENGTH = 128
 
 _REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _INT64 = 2**63 - 1
+_DOUBT: Any = object()
 
 
 class Cleanser:
@@ -162,8 +163,9 @@ class Cleanser:
             and (field.name != contract.event_time or field.minimum is not None or field.maximum is not None)
         )
         self._id_at = place[contract.id or "id"]
-        self._id_key_at = place["id"] if contract.id not in ("", "id") else -1
+        self._id_key_at = place["id"]
         self._id_required = bool(contract.id) and contract.fields[_index(contract, contract.id)].required
+        self._id_doubtful = self._id_required or self._id_key_at != self._id_at
         self._time_at = place[contract.event_time or "at"]
         self._entity_at = place[contract.entity] if contract.entity else -1
 
@@ -179,7 +181,7 @@ class Cleanser:
             values = astuple(self._decode(raw))  # type: ignore[arg-type]  # a parsed document is refused: second look
         except (*_REFUSED, TypeError):
             return self._observe_carefully(raw, now_ms, new_id, fallback_at, source)
-        x: Features = dict(zip(self._features, values, strict=False))
+        x = dict(zip(self._features, values, strict=False))
         if None in x.values():
             x = {name: value for name, value in x.items() if value is not None}
         for place, feature, low, high in self._times:
@@ -193,19 +195,21 @@ class Cleanser:
             if feature:
                 x[feature] = moment
         identity = values[self._id_at]
-        if self._id_key_at >= 0:
-            other = values[self._id_key_at]
-            if identity is None:
-                identity = other
-            elif other is not None and other != identity:
+        if self._id_doubtful:
+            identity = self._identity(identity, values[self._id_key_at])
+            if identity is _DOUBT:
                 return self._observe_carefully(raw, now_ms, new_id, fallback_at, source)
-        if identity is None and self._id_required:
-            return self._observe_carefully(raw, now_ms, new_id, fallback_at, source)
         moment = values[self._time_at]
         if moment.__class__ is datetime:
             moment = to_ms(moment)
         entity = values[self._entity_at] if self._has_entity else None
         return self._observed(x, identity, entity, moment, now_ms, new_id, fallback_at, source)
+
+    def _identity(self, own: str | int | None, general: str | int | None) -> Any:
+        """The id from the contract's id field and from `id`, None if there is none; `_DOUBT` if that may be wrong."""
+        if own is None:
+            return _DOUBT if general is None and self._id_required else general
+        return own if general is None or general == own else _DOUBT
 
     def _observe_carefully(
         self,
