@@ -1,8 +1,8 @@
 """The ingest service: the one door through which events enter a stream's log.
 
 Consumes: HTTP bodies (`POST /v1/streams/{stream}/observations`, `/labels` and, mixed, `/events`: JSON,
-NDJSON, CloudEvents, gzip) and the topic S.inbox of every stream (plain JSON or CloudEvents, for producers that speak Kafka).
-Follows `headrace.registry` to know the streams and their contracts.
+NDJSON, CloudEvents, gzip) and the topic S.inbox of every stream (plain JSON or CloudEvents, for producers
+that speak Kafka). Follows `headrace.registry` to know the streams and their contracts.
 
 Emits: S.log (observations and labels that keep the contract, keyed by entity) and S.rejected (the exact
 bytes of what did not, with the broken rule, the reason and where it came from).

@@ -3,6 +3,10 @@
 import secrets
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from fastapi import FastAPI
 
 from headrace import logs
 from headrace.contracts import topics
@@ -18,6 +22,7 @@ from services.ingest.api import Limits, build_routes
 from services.ingest.domain.idempotency import IdempotencyStore
 from services.ingest.domain.ids import fresh_ids
 from services.ingest.intake import Intake
+from services.ingest.metrics import METRICS, PRESSURE
 from services.ingest.settings import IngestSettings
 from services.ingest.streams import Streams
 from services.ingest.waiting import PredictionWaiters
@@ -28,6 +33,17 @@ CLOSE_SECONDS = 5.0
 def clock_ms() -> int:
     """The wall clock, milliseconds since 1970 UTC. Past the log nobody asks it any more."""
     return time.time_ns() // 1_000_000
+
+
+def _closing(waiters: PredictionWaiters) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Ends the waiters' readers while their event loop is still there."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        waiters.close()
+
+    return lifespan
 
 
 def main() -> int:
@@ -48,6 +64,8 @@ def _run(settings: IngestSettings) -> int:
     producer = LogProducer(
         settings.bootstrap, client_id=settings.instance, queue_limit=settings.queue_records
     )
+
+    PRESSURE.set_function(producer.pressure)
 
     def still_well() -> None:
         if not producer.healthy():
@@ -76,6 +94,9 @@ def _run(settings: IngestSettings) -> int:
             "producer": producer.healthy(),
             "inbox": host.ready.is_set(),
         },
+        lifespan=_closing(waiters),
+        metrics=METRICS,
+        max_body_bytes=settings.body_bytes,
     )
     routes = build_routes(
         Intake(producer, waiters, clock_ms, ack_seconds=settings.ack_seconds),
@@ -93,7 +114,6 @@ def _run(settings: IngestSettings) -> int:
     try:
         return serve_with_host(app, host, address=settings.host, port=settings.port)
     finally:
-        waiters.close()
         producer.close(CLOSE_SECONDS)
         follower.stop()
 

@@ -17,7 +17,8 @@ import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from headrace.web import Identity, Problem, require
+from headrace.keys import Key
+from headrace.web import Problem, require
 from services.ingest import metrics
 from services.ingest.domain.bodies import (
     FORMS,
@@ -214,7 +215,7 @@ def build_routes(
     async def observations(
         request: Request,
         stream: str,
-        caller: Annotated[Identity, Depends(require("producer"))],
+        caller: Annotated[Key, Depends(require("producer"))],
         wait: Annotated[Literal["prediction"] | None, Query(description="answer with the prediction")] = None,
         timeout_ms: Annotated[int, Query(ge=1, le=30_000, description="longest wait for it")] = 2000,
         idempotency_key: Annotated[str | None, key_header] = None,
@@ -229,7 +230,7 @@ def build_routes(
     async def labels(
         request: Request,
         stream: str,
-        caller: Annotated[Identity, Depends(require("producer"))],
+        caller: Annotated[Key, Depends(require("producer"))],
         idempotency_key: Annotated[str | None, key_header] = None,
     ) -> Response:
         """Write labels to the stream's log; answers once the broker has acknowledged them."""
@@ -240,7 +241,7 @@ def build_routes(
     async def events(
         request: Request,
         stream: str,
-        caller: Annotated[Identity, Depends(require("producer"))],
+        caller: Annotated[Key, Depends(require("producer"))],
         idempotency_key: Annotated[str | None, key_header] = None,
     ) -> Response:
         """Write observations and labels, mixed, in the order of the body; each line is told apart as in the inbox."""

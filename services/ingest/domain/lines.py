@@ -33,7 +33,7 @@ class EventCleanser(Protocol):
     def event(self, raw: bytes, *, now_ms: int, new_id: Callable[[], str]) -> Observation | Label: ...
 
 
-class LineError(msgspec.Struct, omit_defaults=True):
+class LineError(msgspec.Struct):
     """One refused line of a body. line: from 1, as the sender counts. rule, field: see docs/bad-input.md."""
 
     line: int
