@@ -12,7 +12,7 @@ from tests.repo.tree import ROOT, python_files, text_files
 
 MODULE_LINES = 450
 FUNCTION_LINES = 60
-VAGUE_NAMES = frozenset({"common", "helper", "helpers", "misc", "util", "utils"})
+VAGUE_NAMES = frozenset({"helper", "helpers", "misc", "util", "utils"})
 
 # In pieces, as this file is read too.
 FORBIDDEN_TEXT = {
