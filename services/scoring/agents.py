@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from secrets import token_bytes
 
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 
 from headrace.contracts.topics import LOG, topic
 from headrace.kafka.follower import RegistryFollower
@@ -15,8 +15,11 @@ from services.scoring.settings import ScoringSettings
 
 GROUP = "headrace.scoring"
 
-RECORDS = Counter("headrace_scoring_records_total", "Log records folded", ["topic"])
-EMITTED = Counter("headrace_scoring_emitted_total", "Predictions, outcomes and rejects emitted", ["topic"])
+METRICS = CollectorRegistry()
+RECORDS = Counter("headrace_scoring_records_total", "Log records folded", ["topic"], registry=METRICS)
+EMITTED = Counter(
+    "headrace_scoring_emitted_total", "Predictions, outcomes and rejects emitted", ["topic"], registry=METRICS
+)
 
 
 def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHost:
@@ -45,7 +48,7 @@ def _snapshot_key(path: Path) -> bytes:
     """The signing secret, made on first use."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        with path.open("xb", opener=_private) as file:
+        with open(path, "xb", opener=_private) as file:
             file.write(token_bytes(32))
     except FileExistsError:
         pass

@@ -1,0 +1,27 @@
+"""What every command begins with: the options they share, the client, the address of the broker."""
+
+from typing import Annotated
+
+import typer
+
+from headrace.cli.home import Home
+from headrace.client import Client
+from headrace.errors import Unusable
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program, and nothing else.")]
+
+
+def client_of(home: Home) -> Client:
+    """A client with the command line's key. Raises `Unusable` if there is none."""
+    key = home.key()
+    if not key:
+        raise Unusable(f"there is no key in {home.cli_key_file}; run: headrace up (or set HEADRACE_API_KEY)")
+    return Client(home.addresses(), key=key, patience_seconds=15.0)
+
+
+def bootstrap_of(home: Home) -> str:
+    """Where Kafka is. Raises `Unusable` if nothing was ever started here."""
+    bootstrap = home.bootstrap or home.load().bootstrap
+    if not bootstrap:
+        raise Unusable("nothing runs here yet; run: headrace up (or set HEADRACE_BOOTSTRAP)")
+    return bootstrap

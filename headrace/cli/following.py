@@ -1,0 +1,130 @@
+"""Following what scoring has made of what was sent: how far it is, how good it is, when it is through."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.client import Client, ServiceProblem
+from headrace.client.problems import Busy, Unreachable
+from headrace.contracts.topics import LOG, topic
+
+POLL_SECONDS = 0.5
+EAGER_POLL_SECONDS = 0.1
+STALLED_SECONDS = 3.0
+MARKERS = 2
+"""A log that was written in transactions ends in markers, which are offsets but no records."""
+
+
+@dataclass(slots=True)
+class Live:
+    """The latest metrics of a stream. at: monotonic seconds; document: as scoring gave it, {} before the first."""
+
+    document: dict[str, Any] = field(default_factory=dict)
+    at: float = 0.0
+    first_prediction_at: float = 0.0
+
+    @property
+    def total(self) -> dict[str, Any]:
+        """Counts and models over all partitions."""
+        total: dict[str, Any] = self.document.get("total") or {}
+        return total
+
+    def count(self, name: str) -> int:
+        """One of the counters; 0 before anything is known."""
+        return int(self.total.get(name) or 0)
+
+    @property
+    def folded(self) -> int:
+        """Observations and labels that went through the fold."""
+        return self.count("observations") + self.count("duplicates") + self.count("labels")
+
+    def champion(self) -> dict[str, Any]:
+        """The champion's entry; {} if there is none."""
+        models = self.total.get("models") or []
+        return next((model for model in models if model.get("role") == "champion"), {})
+
+    def metric(self, name: str) -> float | None:
+        """A metric of the champion over everything so far."""
+        value = self.champion().get("metrics", {}).get("overall", {}).get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+
+class Follower:
+    """Polls the metrics of a stream on a thread of its own; `live` is the latest. Errors mean: no news."""
+
+    def __init__(self, client: Client, stream: str) -> None:
+        self._client = client
+        self._stream = stream
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="metrics", daemon=True)
+        self.live = Live()
+
+    def start(self) -> "Follower":
+        """Begin to poll."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(5)
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            self.refresh()
+            self._stop.wait(POLL_SECONDS if self.live.first_prediction_at else EAGER_POLL_SECONDS)
+
+    def refresh(self) -> None:
+        """Ask once."""
+        try:
+            document = self._client.metrics(self._stream)
+        except (ServiceProblem, Busy, Unreachable):
+            return
+        now = time.monotonic()
+        first = self.live.first_prediction_at
+        live = Live(document, now, first)
+        if not first and live.count("predictions"):
+            live.first_prediction_at = now
+        self.live = live
+
+
+def behind(bootstrap: str, stream: str, live: Live) -> int | None:
+    """Log records that scoring has not folded yet; None if it has not said anything."""
+    from headrace.kafka.admin import end_offsets
+
+    partitions = live.document.get("partitions")
+    if not isinstance(partitions, dict):
+        return None
+    ends = end_offsets(bootstrap, topic(LOG, stream))
+    return sum(
+        max(0, end - 1 - int(partitions.get(str(number), {}).get("offset", -1)))
+        for number, end in ends.items()
+    )
+
+
+def wait_until_folded(
+    follower: Follower,
+    bootstrap: str,
+    stream: str,
+    told: Callable[[int], None],
+    timeout_seconds: float | None = None,
+) -> int:
+    """Wait until scoring has folded the whole log; `told` hears the lag. Returns the lag left (0 unless timed out)."""
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    last, moved = -1, time.monotonic()
+    while True:
+        follower.refresh()
+        lag = behind(bootstrap, stream, follower.live)
+        if lag == 0:
+            return 0
+        if lag is not None:
+            told(lag)
+            if lag != last:
+                last, moved = lag, time.monotonic()
+            elif lag <= MARKERS and time.monotonic() - moved > STALLED_SECONDS:
+                return 0
+        if deadline is not None and time.monotonic() > deadline:
+            return -1 if lag is None else lag
+        time.sleep(EAGER_POLL_SECONDS)

@@ -1,0 +1,98 @@
+"""`headrace model`: deploy, list and show models."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from headrace.cli.common import Json, client_of
+from headrace.cli.home import Home
+from headrace.cli.output import Output, guarded
+from headrace.cli.streams import items_of
+from headrace.client import calls
+from headrace.errors import Unusable
+
+models_app = typer.Typer(help="Models and where they are deployed.", no_args_is_help=True)
+
+
+@models_app.command()
+@guarded
+def deploy(
+    stream: Annotated[str, typer.Argument(help="Name of the stream.")],
+    specification: Annotated[
+        Path, typer.Argument(help="Specification (YAML or JSON).", exists=True, dir_okay=False)
+    ],
+    name: Annotated[str, typer.Option(help="The model's name (default: the file's).")] = "",
+    challenger: Annotated[bool, typer.Option("--challenger", help="Answers beside the champion.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Register a specification and put it on a stream, as champion unless --challenger."""
+    home, output = Home.from_environment(), Output(as_json)
+    document = read_specification(specification)
+    model = name or specification.name.split(".")[0]
+    role = "challenger" if challenger else "champion"
+    with client_of(home) as client:
+        registered = client.create_model(model, document, str(document.get("description", "")))
+        answer = client.deploy(stream, model, version=registered.get("version"), role=role)
+    output.answer(answer)
+    offsets = answer.get("offsets") or {}
+    where = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())
+    output.say(
+        f"{model} version {answer.get('version')} is {role} of {stream} from these log offsets on: {where}"
+    )
+    output.next(
+        f"headrace publish {stream} FILE        sends events",
+        f"headrace tail predictions {stream}    shows its answers",
+        "headrace status                     shows how good they are",
+    )
+
+
+@models_app.command("list")
+@guarded
+def list_models(as_json: Json = False) -> None:
+    """List the models."""
+    home, output = Home.from_environment(), Output(as_json)
+    with client_of(home) as client:
+        models = items_of(client.get("registry", "/v1/models"), "models")
+    output.answer({"models": models})
+    if not models:
+        output.next("No model yet: headrace model deploy STREAM SPEC.yaml")
+        return
+    rows = [
+        (
+            one.get("model") or one.get("name"),
+            one.get("version") or one.get("latest"),
+            one.get("description", ""),
+        )
+        for one in models
+    ]
+    output.table(("model", "version", "description"), rows)
+
+
+@models_app.command()
+@guarded
+def show(
+    model: Annotated[str, typer.Argument(help="Name of the model.")],
+    version: Annotated[int | None, typer.Option(min=1, help="Only this version.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a model: its versions and their specification."""
+    home, output = Home.from_environment(), Output(as_json)
+    path = calls.model_path(model) + (f"/versions/{version}" if version else "")
+    with client_of(home) as client:
+        found: dict[str, Any] = client.get("registry", path)
+    output.answer(found)
+    if not as_json:
+        typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
+
+
+def read_specification(path: Path) -> dict[str, Any]:
+    """A specification from a YAML or JSON file. Raises `Unusable` if it is not an object."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise Unusable(f"{path.name} is not YAML: {error}") from None
+    if not isinstance(document, dict):
+        raise Unusable(f"{path.name} must hold an object with the key model")
+    return document

@@ -1,0 +1,319 @@
+"""Starting, finding and stopping the whole system: one broker, four services, each a process of its own.
+
+`up` is idempotent: what runs is kept, what died is started again on its old port, what cannot start is shown with the
+last lines of its log. The processes are detached, so the command may end; `run.json` is how the next one finds them.
+"""
+
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from headrace.cli import processes
+from headrace.cli.home import SERVICES, Home, Run, Running, write_secret
+from headrace.errors import HeadraceError, Unusable
+
+READY_SECONDS = 60.0
+STOP_SECONDS = 20.0
+SHOWN_LOG_LINES = 12
+PROBE_SECONDS = 2.0
+OTHER_UP_SECONDS = 180.0
+
+Say = Callable[[str], None]
+
+
+class NotStarted(HeadraceError):
+    """A service did not become ready. Duty: read the reason (its last log lines are in the text), then `up` again."""
+
+
+@dataclass(slots=True)
+class Started:
+    """What `up` did. admin_key: made just now, "" if there was one."""
+
+    run: Run
+    admin_key: str = ""
+    started: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    broker_reused: bool = False
+
+
+def up(home: Home, say: Say, show_key: Say) -> Started:
+    """Bring everything up; returns once every service is ready. show_key: told the admin key when it is made.
+
+    Raises `BrokerError` (see headrace.broker), `NotStarted`, or `Unusable` (a given port is taken, the home is not
+    writable).
+    """
+    home.prepare()
+    with _alone(home, say):
+        run = home.load()
+        bootstrap, reused = start_broker(home, say)
+        if run.services and run.bootstrap != bootstrap:
+            say("the broker's address has changed: restarting the services")
+            _stop_services(run)
+            run.services.clear()
+        run.bootstrap, run.embedded = bootstrap, not home.bootstrap
+        home.save(run)
+        done = Started(run, admin_key=make_keys(home), broker_reused=reused)
+        if done.admin_key:
+            show_key(done.admin_key)  # now, as what follows may fail and it cannot be shown again
+        _ensure_topics(bootstrap)
+        for service in SERVICES:
+            known = run.services.get(service)
+            if known is not None and processes.is_alive(known.pid, known.mark):
+                processes.trim(log_of(home, service))
+                done.kept.append(service)
+            else:
+                run.services[service] = start_service(home, service, known, run)
+                done.started.append(service)
+            home.save(
+                run
+            )  # at once: a command that is killed here leaves no process behind that nobody knows
+        if done.started:
+            say(f"starting {', '.join(done.started)}")
+        wait_until_ready(home, run, say)
+    return done
+
+
+def start_broker(home: Home, say: Say) -> tuple[str, bool]:
+    """The broker's bootstrap servers, and whether it ran already."""
+    if home.bootstrap:
+        say(f"using the Kafka at {home.bootstrap} (HEADRACE_BOOTSTRAP)")
+        return home.bootstrap, True
+    from headrace.broker import EmbeddedBroker
+
+    address = EmbeddedBroker(home.broker, cache=home.jars).start(progress=say)
+    return address.bootstrap_servers, address.reused
+
+
+def make_keys(home: Home) -> str:
+    """Make the command line's key, and on the first start an admin key for the user, which is returned."""
+    from headrace import keys
+
+    first = not home.keys_file.exists()
+    if first or not home.cli_key_file.exists():
+        name = "cli" if first else f"cli-{int(time.time())}"
+        write_secret(home.cli_key_file, keys.create(home.keys_file, name, "admin"))
+    return keys.create(home.keys_file, "admin", "admin") if first else ""
+
+
+def start_service(home: Home, service: str, known: Running | None, run: Run) -> Running:
+    """Start one service as a detached process; it is not ready yet."""
+    host = home.host_of(service)
+    port = choose_port(home, service, host, known, {other.port for other in run.services.values()})
+    log = log_of(home, service)
+    processes.rotate(log)
+    upper = service.upper()
+    environment = {
+        **home.environment,
+        "HEADRACE_HOME": str(home.path),
+        "HEADRACE_KEYS": str(home.keys_file),
+        "HEADRACE_BOOTSTRAP": run.bootstrap,
+        f"HEADRACE_{upper}_HOST": host,
+        f"HEADRACE_{upper}_PORT": str(port),
+        "PYTHONUNBUFFERED": "1",
+    }
+    pid = processes.start(
+        [sys.executable, "-m", f"services.{service}"], log=log, environment=environment, folder=home.path
+    )
+    return Running(pid, host, port, processes.mark_of(pid))
+
+
+def choose_port(home: Home, service: str, host: str, known: Running | None, taken: set[int]) -> int:
+    """The port of a service: the given one, else the last, else the default, else any free one."""
+    wanted = home.wanted_port(service)
+    if home.port_is_given(service):
+        if not is_free(host, wanted):
+            raise Unusable(f"port {wanted} is taken; free it or change HEADRACE_{service.upper()}_PORT")
+        return wanted
+    for port in ([known.port] if known is not None else []) + [wanted]:
+        if is_free(host, port) and port not in taken - {known.port if known is not None else -1}:
+            return port
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def wait_until_ready(home: Home, run: Run, say: Say, timeout_seconds: float = READY_SECONDS) -> None:
+    """Wait for `/readyz` of every service, all at once. Raises `NotStarted` with what their logs say."""
+    with (
+        ThreadPoolExecutor(len(SERVICES)) as pool,
+        httpx2.Client(timeout=PROBE_SECONDS, trust_env=False) as http,
+    ):
+        waits = {
+            service: pool.submit(_wait_for_one, http, running, timeout_seconds)
+            for service, running in run.services.items()
+        }
+        failures = {service: wait.result() for service, wait in waits.items()}
+    for service, running in run.services.items():
+        if not failures[service]:
+            say(f"{service} is ready at {running.url}")
+    texts = [_failure(home, service, reason) for service, reason in failures.items() if reason]
+    if texts:
+        raise NotStarted("\n".join(texts))
+
+
+def readiness(http: httpx2.Client, running: Running) -> tuple[bool, str]:
+    """Whether a service says it is ready, and if not, what is missing."""
+    try:
+        response = http.get(f"{running.url}/readyz")
+    except httpx2.TransportError as error:
+        return False, "does not answer" if isinstance(
+            error, httpx2.ConnectError
+        ) else f"{type(error).__name__}"
+    if response.status_code == 200:
+        return True, ""
+    return False, _missing(response)
+
+
+def ready_now(run: Run) -> dict[str, tuple[bool, str]]:
+    """`readiness` of every service, asked in parallel."""
+    if not run.services:
+        return {}
+    with (
+        ThreadPoolExecutor(len(SERVICES)) as pool,
+        httpx2.Client(timeout=PROBE_SECONDS, trust_env=False) as http,
+    ):
+        asked = {service: pool.submit(readiness, http, running) for service, running in run.services.items()}
+        return {service: answer.result() for service, answer in asked.items()}
+
+
+def down(home: Home, say: Say) -> list[str]:
+    """Stop the services, then the embedded broker; returns what was stopped. Data stays."""
+    if not home.path.exists():
+        return []
+    with _alone(home, say):
+        run = home.load()
+        stopped = [
+            service for service, known in run.services.items() if processes.is_alive(known.pid, known.mark)
+        ]
+        if stopped:
+            say(f"stopping {', '.join(stopped)}")
+        for service in _stop_services(run):
+            say(
+                f"{service} did not end within {STOP_SECONDS:.0f} s and was killed; its data is safe in the log"
+            )
+        # Ports are kept, so that `up` finds them again; pids are not.
+        run.services = {name: Running(0, known.host, known.port, "") for name, known in run.services.items()}
+        if run.services:
+            home.save(run)
+        if run.embedded and home.broker.exists():
+            from headrace.broker import EmbeddedBroker
+
+            broker = EmbeddedBroker(home.broker, cache=home.jars)
+            if broker.pid is not None:
+                say("stopping Apache Kafka")
+                broker.stop()
+                stopped.append("broker")
+    return stopped
+
+
+def broker_state(home: Home, run: Run) -> dict[str, Any]:
+    """Address, kind, pid, memory and whether the broker answers."""
+    if not run.embedded:
+        return {"bootstrap": run.bootstrap, "embedded": False, "pid": None, "ready": _connects(run.bootstrap)}
+    from headrace.broker import EmbeddedBroker
+
+    broker = EmbeddedBroker(home.broker, cache=home.jars)
+    pid = broker.pid
+    return {
+        "bootstrap": run.bootstrap,
+        "embedded": True,
+        "pid": pid,
+        "ready": pid is not None and broker.is_running(),
+        "memory_mb": processes.memory_mb(pid) if pid is not None else None,
+    }
+
+
+def log_of(home: Home, service: str) -> Path:
+    """The log file of a service."""
+    return home.logs / f"{service}.log"
+
+
+@contextmanager
+def _alone(home: Home, say: Say) -> Iterator[None]:
+    """Only one `up` or `down` at a time."""
+    from headrace.broker.locks import held
+
+    busy = "another headrace command is starting or stopping the system"
+    with held(home.path / "up.lock", wait_seconds=OTHER_UP_SECONDS, busy=busy, progress=say):
+        yield
+
+
+def _ensure_topics(bootstrap: str) -> None:
+    from headrace.kafka.admin import ensure_platform_topics
+
+    ensure_platform_topics(bootstrap)
+
+
+def _stop_services(run: Run) -> list[str]:
+    """Stop all; returns those that had to be killed."""
+    killed = processes.stop([(known.pid, known.mark) for known in run.services.values()], STOP_SECONDS)
+    return [service for service, known in run.services.items() if known.pid in killed]
+
+
+def _wait_for_one(http: httpx2.Client, running: Running, timeout_seconds: float) -> str:
+    """Wait for one service; returns "" or why it is not ready."""
+    deadline = time.monotonic() + timeout_seconds
+    reason = "does not answer"
+    while time.monotonic() < deadline:
+        if not processes.is_alive(running.pid, running.mark):
+            code = processes.exit_code(running.pid)
+            return f"ended{'' if code is None else f' with exit code {code}'}"
+        ready, reason = readiness(http, running)
+        if ready:
+            return ""
+        time.sleep(0.1)
+    return f"is not ready after {timeout_seconds:.0f} s ({reason})"
+
+
+def _failure(home: Home, service: str, reason: str) -> str:
+    log = log_of(home, service)
+    lines = (
+        "\n".join(f"  | {line}" for line in processes.last_lines(log, SHOWN_LOG_LINES))
+        or "  | (the log is empty)"
+    )
+    return f"{service} {reason}. The end of {log}:\n{lines}"
+
+
+def _missing(response: httpx2.Response) -> str:
+    try:
+        document = response.json()
+    except ValueError:
+        return f"HTTP {response.status_code}"
+    for part in (
+        (document, document.get("checks"), document.get("ready")) if isinstance(document, dict) else ()
+    ):
+        waiting = (
+            [str(name) for name, well in part.items() if well is False] if isinstance(part, dict) else []
+        )
+        if waiting:
+            return f"waiting for {', '.join(waiting)}"
+    return str(document.get("detail") or f"HTTP {response.status_code}") if isinstance(document, dict) else ""
+
+
+def _connects(bootstrap: str) -> bool:
+    """Whether anything listens at the first bootstrap address."""
+    host, _, port = bootstrap.partition(",")[0].rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False
