@@ -8,7 +8,7 @@ from headrace.kafka.follower import RegistryFollower
 from headrace.keys import KeyRing
 from headrace.runner import serve_with_host
 from headrace.web import create_app
-from services.scoring.agents import build_host
+from services.scoring.agents import METRICS, build_host
 from services.scoring.api import build_routes
 from services.scoring.settings import ScoringSettings
 
@@ -25,6 +25,7 @@ def main() -> int:
             service="scoring",
             keys=KeyRing.load(settings.key_file),
             ready=lambda: {"shards": host.ready.is_set(), "registry": follower.healthy()},
+            metrics=METRICS,
         )
         app.include_router(build_routes(host.call))
         try:
