@@ -92,7 +92,7 @@ def _open_document(document: Mapping[str, Any]) -> Opened:
     elif data is None:
         raise Poison("the CloudEvent has no data", rule="envelope", field="data")
     elif not isinstance(data, dict):
-        raise Poison("the data of the CloudEvent must be one JSON object", rule="not_object", field="data")
+        raise Poison("the data of the CloudEvent must be one JSON object", rule="not_object")
     else:
         careful.check_text(data)
     kind, source = document["type"], document["source"]
