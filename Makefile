@@ -39,7 +39,7 @@ check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/pytest -q -m "not slow" tests/repo
+	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/pytest -q -m "not slow and not broker and not network" tests/repo
 
 format: setup
 	@$(BIN)/ruff check --fix --quiet . || true
