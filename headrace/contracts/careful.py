@@ -125,9 +125,11 @@ class Careful:
             minimum=contract.label.minimum,
             maximum=contract.label.maximum,
         )
-        self.label_keys = tuple(
-            dict.fromkeys([contract.label.name, *(["label"] if "label" not in self._fields else [])])
-        )
+        self.label_keys = tuple(dict.fromkeys((contract.label.name, "label")))
+        """What the label's value may be called in a label."""
+        self._telling_keys = tuple(key for key in self.label_keys if key not in self._fields)
+        self.ambiguous = not self.has_kind or len(self._telling_keys) < len(self.label_keys)
+        """Whether a field is called `type` or `label`, so that those keys do not tell the kind of a record."""
         own = ("id", "at", "entity", "type", *self.label_keys)
         self.id_alias = contract.id if contract.id not in own else ""
         self.entity_alias = contract.entity if contract.entity not in own else ""
@@ -135,11 +137,10 @@ class Careful:
             "id",
             "at",
             "entity",
+            "type",
             *self.label_keys,
             *filter(None, (self.id_alias, self.entity_alias)),
         }
-        if self.has_kind:
-            self._known_in_label.add("type")
         self._known = set(self._fields) | {"id"}
         if not contract.event_time:
             self._known.add("at")
@@ -155,17 +156,13 @@ class Careful:
                     f"type is `observation` or `label`, not {kind!r:.{_SHOWN}}", rule="kind", field="type"
                 )
             return str(kind)
-        is_label = any(key in document for key in self.label_keys) and self._known_in_label.issuperset(
-            document
-        )
-        return "label" if is_label else "observation"
+        told = any(key in document for key in self._telling_keys)
+        return "label" if told and self._known_in_label.issuperset(document) else "observation"
 
     def observation(self, document: Mapping[str, Any]) -> Spoken:
         """What the observation says, typed and in range. Raises `Poison` naming the first broken rule."""
         if self.has_kind and document.get("type") is not None and self.kind(document) == "label":
-            raise Poison(
-                "says it is a label; labels are sent apart from observations", rule="kind", field="type"
-            )
+            raise Poison("says it is a label; only observations are taken here", rule="kind", field="type")
         for key in document:
             if key not in self._known:
                 raise self._unknown(key)
@@ -186,12 +183,8 @@ class Careful:
 
     def label(self, document: Mapping[str, Any]) -> tuple[str | int, Scalar, Scalar | None, int | None]:
         """What the label says: id, raw value, entity, time in ms. Raises `Poison`."""
-        if self.has_kind and document.get("type") is not None and self.kind(document) != "label":
-            raise Poison(
-                "says it is an observation; observations are sent apart from labels",
-                rule="kind",
-                field="type",
-            )
+        if document.get("type") not in (None, "label"):
+            raise Poison("says it is no label; only labels are taken here", rule="kind", field="type")
         for key in document:
             if key not in self._known_in_label:
                 raise Poison(

@@ -103,19 +103,25 @@ class Cleanser:
 
     def _kind(self, raw: bytes) -> str:
         """Which kind a plain record is; parses only if its bytes leave a doubt."""
-        kind, decode = "observation", self._decode
         for token in self._label_tokens:
             if token in raw:
-                kind, decode = "label", self._decode_label
                 break
         else:
-            if not (self._careful.has_kind and b'"type"' in raw):
-                return kind
-        try:
-            decode(raw)
-        except _REFUSED:
+            if b'"type"' not in raw:
+                return "observation"
+            if not self._careful.ambiguous and self._decodes_as_observation(raw):
+                return "observation"
             return self._careful.kind(parse(raw))
-        return kind
+        if not self._careful.ambiguous and self._told(raw) is not None:
+            return "label"
+        return self._careful.kind(parse(raw))
+
+    def _decodes_as_observation(self, raw: bytes) -> bool:
+        try:
+            self._decode(raw)
+        except _REFUSED:
+            return False
+        return True
 
     def _opened(self, opened: envelope.Opened, now_ms: int) -> Observation | Label:
         data = opened.data
@@ -275,8 +281,7 @@ class Cleanser:
             keys.append((careful.id_alias, str | int))
         if careful.entity_alias and careful.entity_alias != careful.id_alias:
             keys.append((careful.entity_alias, str | int | bool))
-        if careful.has_kind:
-            keys.append(("type", Literal["label"]))
+        keys.append(("type", Literal["label"]))
         members: list[tuple[str, Any, Any]] = []
         rename: dict[str, str] = {}
         for key, kind in keys:
@@ -287,7 +292,7 @@ class Cleanser:
         self._decode_label = msgspec.json.Decoder(wire).decode
         # Values at 0-3: id, at, entity, label; then the other names they may have.
         self._label_alias_at = 4 if len(careful.label_keys) > 1 else -1
-        self._aliases = slice(3 + len(careful.label_keys), len(keys) - careful.has_kind)
+        self._aliases = slice(3 + len(careful.label_keys), len(keys) - 1)
         # An escape may hide a key, so it leaves a doubt too.
         self._label_tokens = (*(msgspec.json.encode(key) for key in careful.label_keys), b"\\u")
         self._classes = None if spec.classes is None else frozenset(spec.classes)

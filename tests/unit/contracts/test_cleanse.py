@@ -317,7 +317,7 @@ def test_batch_gives_records_and_refusals_in_order():
     assert [getattr(result, "id", getattr(result, "rule", None)) for result in results] == ["a", "json", "b"]
 
 
-# -- labels -------------------------------------------------------------------------------------------------------------
+# -- labels ------------------------------------------------------------
 
 
 def test_good_labels():
@@ -408,7 +408,7 @@ def test_bad_answers(task, spec, value, rule):
     assert refusal(contract, {"id": "a", spec.name: value}, label)[0] == rule
 
 
-# -- records of unknown kind --------------------------------------------------------------------------------------------
+# -- records of unknown kind --------------------------------------------
 
 
 def event(contract: StreamContract, value: Any) -> Observation | Label:
@@ -451,6 +451,30 @@ def test_kind_of_a_plain_record(record, kind):
 )
 def test_bad_plain_record(record, rule, field):
     assert refusal(PLAIN, record, event) == (rule, field)
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        ({"id": "a", "label": "new", "type": "wine"}, Observation),
+        ({"id": "a", "label": "new"}, Observation),
+        ({"id": "a", "class": True}, Label),
+        ({"id": "a", "class": True, "type": "label"}, Label),
+        ({"id": "a", "class": True, "type": "label", "at": 5}, Label),
+        ({"id": "label", "type": "wine"}, Observation),
+    ],
+)
+def test_kind_when_fields_are_called_type_and_label(record, kind):
+    fields = [Field("type", "string"), Field("label", "string")]
+    contract = StreamContract("s", "binary", fields, label=LabelSpec("class"))
+    assert isinstance(event(contract, record), kind)
+    if kind is Label:
+        assert label(contract, {"id": "a", "label": True, "type": "label"}).y is True
+
+
+def test_a_value_that_looks_like_a_key_does_not_tell_the_kind():
+    assert isinstance(event(PLAIN, {"id": "label"}), Observation)
+    assert isinstance(event(PLAIN, {"id": "type"}), Observation)
 
 
 def test_future_seconds_is_the_contracts():
