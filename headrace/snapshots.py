@@ -9,7 +9,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from headrace import checkpoint
+from headrace import signing
 from headrace.errors import Unusable
 
 
@@ -22,7 +22,7 @@ class SnapshotStore:
 
     def put(self, state: bytes) -> tuple[str, int]:
         """Store a processor's state; returns (digest, size in bytes). Atomic: a crash leaves no half file."""
-        blob = checkpoint.sign(self._key, state)
+        blob = signing.sign(self._key, state)
         digest = hashlib.sha256(blob).hexdigest()
         path = self._path(digest)
         if not path.exists():
@@ -43,7 +43,7 @@ class SnapshotStore:
             raise Unusable(f"snapshot {digest[:12]} cannot be read: {error.strerror}") from None
         if hashlib.sha256(blob).hexdigest() != digest:
             raise Unusable(f"snapshot {digest[:12]} is damaged: its bytes have another digest")
-        return checkpoint.open_signed(self._key, blob)
+        return signing.open_signed(self._key, blob)
 
     def drop(self, digest: str) -> None:
         """Forget a snapshot that a newer one replaces."""

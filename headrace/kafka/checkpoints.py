@@ -23,6 +23,8 @@ _decode = msgspec.json.Decoder(Checkpoint).decode
 
 def newest_first(bootstrap: str, place: tuple[str, int], *, at_most: int) -> list[Checkpoint]:
     """Announced snapshots of (log topic, partition) with offset <= `at_most`, newest first, at most `KEPT`."""
+    if at_most <= 0:
+        return []  # nothing was ever committed here
     name, partition = place
     where = topic(CHECKPOINTS, stream_of(name))
     found: deque[Checkpoint] = deque(maxlen=KEPT)
@@ -33,6 +35,7 @@ def newest_first(bootstrap: str, place: tuple[str, int], *, at_most: int) -> lis
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,  # the broker holds an empty answer back this long, at every start, a partition
         }
     )
     try:
