@@ -8,11 +8,9 @@ is what the models see; the next body is put together while one is on its way.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import yaml
@@ -23,9 +21,9 @@ from headrace.cli.following import Follower, Live, behind, wait_until_folded
 from headrace.cli.home import Home, read_json, write_json
 from headrace.cli.output import Output, count, duration
 from headrace.cli.progress import Bar
-from headrace.cli.publish import Pace, Sent
+from headrace.cli.publish import Pace, Sent, bodies, send
 from headrace.cli.reports import show_key
-from headrace.client import Client, Receipt, ServiceProblem
+from headrace.client import Client
 from headrace.contracts.codec import decode_log_record
 from headrace.contracts.events import Label, Observation
 from headrace.contracts.topics import LOG, topic
@@ -39,11 +37,7 @@ MODELS = (
     ("flights-lateness", "challenger.yaml", "challenger"),
 )
 
-BODY_LINES = 4_000
-PACED_SECONDS = 0.2
 TAIL_RECORDS = 200
-UNKNOWN_STREAM_SECONDS = 15.0
-REPORT_SECONDS = 0.25
 
 
 @dataclass(slots=True)
@@ -131,7 +125,7 @@ class Demo:
                 bar.update(folded, self._note(live, skipped + done))
 
             try:
-                done = self._send(client, events, sent, told)
+                done = send(client, STREAM, bodies(events, Pace(self._speed)), told=told, sent=sent)
                 wait_until_folded(follower, bootstrap, STREAM, lambda _: told(done, True))
                 progress.finished = True
             finally:
@@ -143,23 +137,6 @@ class Demo:
                 if first and progress.seconds_to_first_prediction is None:
                     progress.seconds_to_first_prediction = first - self._began
                 progress.save(self._home)
-
-    def _send(self, client: Client, events: Iterator[Event], sent: Sent, told: Callable[[int], None]) -> int:
-        """Send all events in order, one body in flight; returns how many were sent."""
-        done = 0
-        flying: Future[Receipt] | None = None
-        size = 0
-        paced = bodies(events, Pace(self._speed), paced=self._speed is not None)
-        # Leaving the pool waits for the body on its way: after Ctrl-C the log tells whether it arrived.
-        with ThreadPoolExecutor(1, thread_name_prefix="publish") as pool:
-            for body in chain(paced, [None]):
-                if flying is not None:
-                    sent.add(_landed(flying, partial(told, done)))
-                    done += size
-                told(done)
-                if body is not None:
-                    flying, size = pool.submit(publish_once_known, client, body), len(body)
-        return done
 
     def _note(self, live: Live, sent: int) -> str:
         parts = [f"lag {count(max(0, sent - live.folded))}"]
@@ -217,36 +194,6 @@ def set_up(client: Client, output: Output) -> None:
         answer = client.create_model(name, specification, str(specification.get("description", "")))
         client.deploy(STREAM, name, version=answer.get("version"), role=role)
         output.say(f"{name} is deployed as {role}")
-
-
-def bodies(events: Iterator[Event], pace: Pace, *, paced: bool) -> Iterator[list[bytes]]:
-    """Events in bodies for one request each; with a pace, each event not before its moment."""
-    body: list[bytes] = []
-    opened = time.monotonic()
-    for event in events:
-        if paced and (pace.wait_seconds(event.at) > 0 or time.monotonic() - opened > PACED_SECONDS):
-            if body:
-                yield body
-            body, opened = [], time.monotonic()
-            time.sleep(pace.wait_seconds(event.at))
-        body.append(event.line)
-        if len(body) >= BODY_LINES:
-            yield body
-            body, opened = [], time.monotonic()
-    if body:
-        yield body
-
-
-def publish_once_known(client: Client, body: list[bytes]) -> Receipt:
-    """Publish; ingest hears of a new stream a moment after its creation, so its first 404 is not the last word."""
-    deadline = time.monotonic() + UNKNOWN_STREAM_SECONDS
-    while True:
-        try:
-            return client.publish(STREAM, body, "events")
-        except ServiceProblem as problem:
-            if problem.status != 404 or time.monotonic() > deadline:
-                raise
-        time.sleep(0.05)
 
 
 def last_event(bootstrap: str) -> tuple[str, bool] | None:
@@ -322,12 +269,3 @@ def show(output: Output, summary: dict[str, Any]) -> None:
         "  headrace model list                          the models",
         "  headrace down                                stop (data stays); headrace demo --fresh starts anew",
     )
-
-
-def _landed(flying: "Future[Receipt]", told: Callable[[], None]) -> Receipt:
-    """The answer to the body on its way; the bar moves meanwhile."""
-    while True:
-        try:
-            return flying.result(timeout=REPORT_SECONDS)
-        except TimeoutError:
-            told()

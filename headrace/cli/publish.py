@@ -12,14 +12,16 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from headrace.cli import files
-from headrace.client import Client, Receipt
+from headrace.client import Client, Receipt, ServiceProblem
 from headrace.contracts.stream import StreamContract
 from headrace.errors import Unusable
 
@@ -28,6 +30,8 @@ BODY_BYTES = 2 * 1024 * 1024
 PACED_SECONDS = 0.2
 """With `--speed`, how long a line may wait for company."""
 
+TOLD_SECONDS = 0.25
+UNKNOWN_STREAM_SECONDS = 15.0
 MAX_WAITING_LABELS = 1_000_000
 SHOWN_REFUSALS = 5
 
@@ -40,6 +44,15 @@ class Delay(NamedTuple):
 
     ms: int = 0
     rows: int = 0
+
+
+class Dated(Protocol):
+    """A line with its event time in ms."""
+
+    @property
+    def at(self) -> int: ...
+    @property
+    def body(self) -> bytes: ...
 
 
 class Line(NamedTuple):
@@ -227,62 +240,86 @@ class Reader:
             yield Line(key if self._delay.ms else self._reached, self._encode(label), True)
 
 
-def send(
-    client: Client,
-    stream: str,
-    lines: Iterable[Line],
-    *,
-    speed: float | None,
-    told: Callable[[int], None],
-    sent: Sent,
-) -> None:
-    """Send lines in order, one body after the other. speed: times real time; None: as fast as they are taken."""
-    body: list[bytes] = []
-    held_bytes = done = 0
-    pace = Pace(speed)
-    opened = time.monotonic()
-
-    def flush() -> None:
-        nonlocal held_bytes, done, opened
-        if body:
-            sent.add(client.publish(stream, body, "events"))
-            done += len(body)
-            body.clear()
-            held_bytes = 0
-            told(done)
-        opened = time.monotonic()
-
-    for line in lines:
-        wait = pace.wait_seconds(line.at)
-        if wait > PACED_SECONDS / 2:
-            flush()
-            time.sleep(pace.wait_seconds(line.at))
-        body.append(line.body)
-        held_bytes += len(line.body)
-        overdue = speed is not None and time.monotonic() - opened > PACED_SECONDS
-        if len(body) >= BODY_LINES or held_bytes >= BODY_BYTES or overdue:
-            flush()
-    flush()
-
-
 class Pace:
-    """Event time against the clock: when the moment of an event comes, at `speed` times real time."""
+    """Event time against the clock: when the moment of an event comes, at `speed` times real time (None: now)."""
 
     def __init__(self, speed: float | None) -> None:
         if speed is not None and speed <= 0:
             raise Unusable("--speed must be above 0 (1 is real time)")
-        self._speed = speed
+        self.speed = speed
         self._first: int | None = None
         self._started = 0.0
 
     def wait_seconds(self, at: int) -> float:
         """How long until then; 0 if it is time, or if there is no pace."""
-        if self._speed is None:
+        if self.speed is None:
             return 0.0
         if self._first is None:
             self._first, self._started = at, time.monotonic()
-        due = self._started + (at - self._first) / 1000 / self._speed
+        due = self._started + (at - self._first) / 1000 / self.speed
         return max(0.0, due - time.monotonic())
+
+
+def bodies(lines: Iterable[Dated], pace: Pace) -> Iterator[list[bytes]]:
+    """Lines in bodies, one a request. With a pace no line goes early, nor waits over `PACED_SECONDS` for others."""
+    body: list[bytes] = []
+    held_bytes = 0
+    opened = time.monotonic()
+    for line in lines:
+        wait = pace.wait_seconds(line.at)
+        if body and wait > 0 and time.monotonic() + wait - opened > PACED_SECONDS:
+            yield body
+            body, held_bytes = [], 0
+        if wait > 0:
+            time.sleep(pace.wait_seconds(line.at))
+        if not body:
+            opened = time.monotonic()
+        body.append(line.body)
+        held_bytes += len(line.body)
+        overdue = pace.speed is not None and time.monotonic() - opened > PACED_SECONDS
+        if len(body) >= BODY_LINES or held_bytes >= BODY_BYTES or overdue:
+            yield body
+            body, held_bytes = [], 0
+    if body:
+        yield body
+
+
+def send(
+    client: Client, stream: str, bodies: Iterable[list[bytes]], *, told: Callable[[int], None], sent: Sent
+) -> int:
+    """Send bodies in order, each after the last was acknowledged; the next is made ready meanwhile.
+
+    Order in the log is what models see, so there is never more than one on its way. `told` hears every so often how
+    many lines are through. Returns their number.
+    """
+    done = size = 0
+    flying: Future[Receipt] | None = None
+    # Leaving the pool waits for the body on its way: after Ctrl-C it is in the log or it is not, never in between.
+    with ThreadPoolExecutor(1, thread_name_prefix="publish") as pool:
+        for body in chain(bodies, [None]):
+            while flying is not None:
+                try:
+                    sent.add(flying.result(timeout=TOLD_SECONDS))
+                    done += size
+                    flying = None
+                except TimeoutError:
+                    pass
+                told(done)
+            if body is not None:
+                flying, size = pool.submit(_publish, client, stream, body), len(body)
+    return done
+
+
+def _publish(client: Client, stream: str, body: list[bytes]) -> Receipt:
+    """Publish; ingest hears of a new stream a moment after its creation, so its first 404 is not the last word."""
+    deadline = time.monotonic() + UNKNOWN_STREAM_SECONDS
+    while True:
+        try:
+            return client.publish(stream, body, "events")
+        except ServiceProblem as problem:
+            if problem.status != 404 or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 _BOOLEANS = {

@@ -8,7 +8,7 @@ from headrace.cli import files
 from headrace.cli.following import Follower, wait_until_folded
 from headrace.cli.output import Output, count, duration
 from headrace.cli.progress import Bar
-from headrace.cli.publish import Reader, Sent, choose_columns, parse_delay, send
+from headrace.cli.publish import Pace, Reader, Sent, bodies, choose_columns, parse_delay, send
 from headrace.cli.reports import quality
 from headrace.client import Client, ServiceProblem
 from headrace.contracts.infer import convert_row
@@ -52,7 +52,7 @@ def run(client: Client, bootstrap: str, output: Output, wanted: Wanted) -> dict[
     began = time.monotonic()
     lines = reader.lines(files.read_rows(wanted.file))
     with Bar(output, wanted.file.name, total * (2 if columns.label else 1)) as bar:
-        send(client, wanted.stream, lines, speed=wanted.speed, told=bar.update, sent=sent)
+        send(client, wanted.stream, bodies(lines, Pace(wanted.speed)), told=bar.update, sent=sent)
     seconds = time.monotonic() - began
     report: dict[str, Any] = {
         "stream": wanted.stream,
@@ -131,7 +131,8 @@ def show(output: Output, report: dict[str, Any]) -> None:
     """The report for people."""
     output.say(
         f"{count(report['rows'])} rows: {count(report['observations'])} observations and "
-        f"{count(report['labels'])} labels in {duration(report['seconds'])} ({count(report['events_per_second'] or 0)}/s)"
+        f"{count(report['labels'])} labels in {duration(report['seconds'])} "
+        f"({count(report['events_per_second'] or 0)}/s)"
     )
     if report["rejected"]:
         rules = ", ".join(f"{rule} {count(times)}" for rule, times in report["rules"].items())

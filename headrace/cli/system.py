@@ -120,7 +120,10 @@ def start_service(home: Home, service: str, known: Running | None, run: Run) -> 
         "PYTHONUNBUFFERED": "1",
     }
     pid = processes.start(
-        [sys.executable, "-m", f"services.{service}"], log=log, environment=environment, folder=home.path
+        [sys.executable, "-P", "-m", f"services.{service}"],
+        log=log,
+        environment=environment,
+        folder=home.path,
     )
     return Running(pid, host, port, processes.mark_of(pid))
 

@@ -52,11 +52,11 @@ class Flight(NamedTuple):
 
 
 class Event(NamedTuple):
-    """A line for the stream's front door: `line` is JSON, `id` the flight's, `at` event time in ms since 1970 UTC."""
+    """A line for the stream's front door: `body` is JSON, `id` the flight's, `at` event time in ms since 1970 UTC."""
 
     at: int
     id: str
-    line: bytes
+    body: bytes
     is_label: bool
 
 
