@@ -15,7 +15,7 @@ from headrace.contracts.codec import encode
 from headrace.errors import Poison, Unusable
 from headrace.processor import BY_KEY, Batch, Message, Outputs
 from services.ingest.domain.ids import placed_id
-from services.ingest.domain.lines import LINE_BYTES, EventCleanser, oversized, reject_message, unforeseen
+from services.ingest.domain.lines import EventCleanser, reject_message, unforeseen
 
 
 class InboxProcessor:
@@ -42,10 +42,6 @@ class InboxProcessor:
         topic, partition = batch.topic, batch.partition
         for offset, key, value in zip(batch.offsets, batch.keys, batch.values, strict=True):
             try:
-                if value is None:
-                    raise Poison("a record without a value (a tombstone) says nothing here", rule="tombstone")
-                if len(value) > LINE_BYTES:
-                    raise oversized(value)
                 event = cleanser.event(
                     value, now_ms=now_ms, new_id=partial(placed_id, topic, partition, offset)
                 )

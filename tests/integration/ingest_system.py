@@ -76,7 +76,7 @@ def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "cond
         if found:
             return found
         assert time.monotonic() < deadline, f"{what} did not come true in {seconds} s"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 class IngestProcess:

@@ -15,9 +15,6 @@ from headrace.contracts.events import Label, Observation, Rejected
 from headrace.errors import Poison
 from headrace.processor import Message
 
-LINE_BYTES = 64 * 1024
-"""Longest event that is looked at; longer ones are refused with the rule `too_large`."""
-
 ORIGINAL_BYTES = 512 * 1024
 """Most of an original that a reject carries, so that base64 of it fits a Kafka record of 1 MB; the text says if cut."""
 
@@ -28,9 +25,9 @@ Kind = Literal["observation", "label", "event"]
 class EventCleanser(Protocol):
     """What is needed of `headrace.contracts.cleanse.Cleanser`: raw bytes to a checked event, or `Poison`."""
 
-    def observation(self, raw: bytes, *, now_ms: int, new_id: Callable[[], str]) -> Observation: ...
-    def label(self, raw: bytes, *, now_ms: int) -> Label: ...
-    def event(self, raw: bytes, *, now_ms: int, new_id: Callable[[], str]) -> Observation | Label: ...
+    def observation(self, raw: bytes | None, *, now_ms: int, new_id: Callable[[], str]) -> Observation: ...
+    def label(self, raw: bytes | None, *, now_ms: int) -> Label: ...
+    def event(self, raw: bytes | None, *, now_ms: int, new_id: Callable[[], str]) -> Observation | Label: ...
 
 
 class LineError(msgspec.Struct):
@@ -69,11 +66,6 @@ def reject_message(
     return {"key": key, "value": encode(rejected)}
 
 
-def oversized(raw: bytes) -> Poison:
-    """The refusal of an event above `LINE_BYTES`."""
-    return Poison(f"one event may take {LINE_BYTES} bytes, this one takes {len(raw)}", rule="too_large")
-
-
 def unforeseen(error: Exception) -> Poison:
     """The refusal of an event that the cleanser could not judge: kept and named, so that it never stops the rest."""
     return Poison(f"the event could not be checked: {type(error).__name__}", rule="unreadable")
@@ -101,8 +93,6 @@ def cleanse(
         if not raw or raw.isspace():
             continue
         try:
-            if len(raw) > LINE_BYTES:
-                raise oversized(raw)
             event = read(raw, now_ms, partial(new_id, number))
             messages.append({"key": event.entity.encode(), "value": encode(event)})
             ids.append(event.id)

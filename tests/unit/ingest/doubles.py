@@ -1,40 +1,39 @@
-"""Doubles for ingest's unit tests: a cleanser with three rules, and a producer that acknowledges when told."""
+"""What ingest's unit tests share: a real cleanser that can also fail as none should, and a producer run by hand."""
 
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
 
+from headrace.contracts.cleanse import Cleanser
 from headrace.contracts.events import Label, Observation
-from headrace.errors import Poison
+from headrace.contracts.stream import Field, StreamContract
 from headrace.processor import Message
 
+CONTRACT = StreamContract(
+    "flights",
+    "binary",
+    [Field("entity", "string", feature=False, required=True), Field("x", "number")],
+    entity="entity",
+)
 
-class SimpleCleanser:
-    """Takes {"id"?, "entity", "label"?} objects; the id `boom` makes it fail as no cleanser should."""
 
-    def event(self, raw: bytes, *, now_ms: int, new_id: Callable[[], str]) -> Observation | Label:
-        try:
-            value: Any = json.loads(raw)
-        except ValueError:
-            raise Poison("not JSON", rule="json") from None
-        if value.get("id") == "boom":
-            raise RecursionError
-        if "entity" not in value:
-            raise Poison("no entity", rule="missing", field="entity")
-        if "label" in value:
-            return Label(value["id"], value["entity"], now_ms, value["label"])
-        return Observation(value.get("id") or new_id(), value["entity"], now_ms, {})
+class FlawedCleanser(Cleanser):
+    """The real one, but the text `boom` makes it fail with an error that is no `Poison`."""
 
-    def observation(self, raw: bytes, *, now_ms: int, new_id: Callable[[], str]) -> Observation:
-        event = self.event(raw, now_ms=now_ms, new_id=new_id)
-        assert isinstance(event, Observation)
-        return event
+    def __init__(self) -> None:
+        super().__init__(CONTRACT)
 
-    def label(self, raw: bytes, *, now_ms: int) -> Label:
-        event = self.event(raw, now_ms=now_ms, new_id=str)
-        assert isinstance(event, Label)
-        return event
+    def event(self, raw: bytes | None, *, now_ms: int, new_id: Callable[[], str]) -> Observation | Label:
+        _stumble(raw)
+        return super().event(raw, now_ms=now_ms, new_id=new_id)
+
+    def observation(self, raw: bytes | None, *, now_ms: int, new_id: Callable[[], str]) -> Observation:
+        _stumble(raw)
+        return super().observation(raw, now_ms=now_ms, new_id=new_id)
+
+
+def _stumble(raw: bytes | None) -> None:
+    if raw is not None and b"boom" in raw:
+        raise RecursionError
 
 
 class ManualProducer:

@@ -9,12 +9,12 @@ from headrace.errors import Transient
 from services.ingest.domain.lines import Kind
 from services.ingest.intake import SLICE_LINES, Intake, Parcel, Unacknowledged
 from services.ingest.waiting import PredictionWaiters
-from tests.unit.ingest.doubles import ManualProducer, SimpleCleanser
+from tests.unit.ingest.doubles import FlawedCleanser, ManualProducer
 from tests.unit.ingest.test_waiting import Tails, until
 
 
 def parcel(lines: list[bytes], kind: Kind = "observation", *, enveloped: bool = False) -> Parcel:
-    return Parcel("flights", kind, SimpleCleanser(), lines, enveloped, lambda line: f"line-{line}")
+    return Parcel("flights", kind, FlawedCleanser(), lines, enveloped, lambda line: f"line-{line}")
 
 
 def intake(producer: ManualProducer, tails: Tails | None = None, ack_seconds: float = 5.0) -> Intake:
@@ -143,7 +143,7 @@ def test_waiting_for_a_refused_line_does_not_wait() -> None:
 def test_an_envelope_must_be_of_the_addressed_kind() -> None:
     producer = ManualProducer()
     receipt = asyncio.run(
-        intake(producer).take(parcel([b'{"id":"a","entity":"e","label":1}', line("b")], enveloped=True))
+        intake(producer).take(parcel([b'{"id":"a","entity":"e","label":true}', line("b")], enveloped=True))
     )
     assert [(refused.rule, refused.field) for refused in receipt.rejected] == [("kind", "type")]
     assert receipt.ids == ["b"]
@@ -153,7 +153,7 @@ def test_mixed_events_are_told_apart_and_keep_their_order() -> None:
     producer = ManualProducer()
     lines = [
         line("a"),
-        b'{"id":"z","entity":"e","label":1}',
+        b'{"id":"z","entity":"e","label":true}',
         line("b"),
         b'{"id":"a","entity":"e","label":false}',
     ]

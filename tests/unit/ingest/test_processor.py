@@ -4,13 +4,14 @@ import json
 
 import pytest
 
+from headrace.contracts.careful import RECORD_BYTES
 from headrace.contracts.codec import decode_log_record, decode_rejected
 from headrace.contracts.events import Label, Observation
 from headrace.errors import Unusable
 from headrace.processor import BY_KEY, Batch, Outputs
-from services.ingest.domain.lines import LINE_BYTES, ORIGINAL_BYTES
+from services.ingest.domain.lines import ORIGINAL_BYTES
 from services.ingest.processor import InboxProcessor
-from tests.unit.ingest.doubles import SimpleCleanser
+from tests.unit.ingest.doubles import FlawedCleanser
 
 LOG = ("flights.log", BY_KEY)
 REJECTED = ("flights.rejected", BY_KEY)
@@ -22,13 +23,13 @@ VALUES = [
     b'{"id": "a", "entity": "UA", "label": false}',
     b'{"id": "boom", "entity": "UA"}',
     b'{"id": "b"}',
-    b'{"id": "%s", "entity": "UA"}' % (b"x" * LINE_BYTES),
+    b'{"id": "%s", "entity": "UA"}' % (b"x" * RECORD_BYTES),
     b"y" * (ORIGINAL_BYTES + 1),
 ]
 
 
 def process(values: list[bytes | None], first: int = 40) -> Outputs:
-    processor = InboxProcessor("flights", SimpleCleanser, lambda: 1_700_000_000_000)
+    processor = InboxProcessor("flights", FlawedCleanser, lambda: 1_700_000_000_000)
     offsets = range(first, first + len(values))
     return processor.process(Batch("flights.inbox", 2, offsets, [b"k%d" % o for o in offsets], values))
 
@@ -87,7 +88,7 @@ def test_a_redelivered_batch_gives_the_same_ids() -> None:
 
 
 def test_no_state() -> None:
-    processor = InboxProcessor("flights", SimpleCleanser, lambda: 0)
+    processor = InboxProcessor("flights", FlawedCleanser, lambda: 0)
     processor.restore(processor.snapshot())
     with pytest.raises(Unusable):
         processor.restore(b"x")
