@@ -2,7 +2,7 @@
 
 Apart from `headrace.checkpoint` so that a process which merely stores states (the monitor's are plain JSON) need not
 load River, which costs seconds and a hundred megabytes. Versions are read from the installed distributions for the
-same reason. Nothing of a payload is interpreted here; what may unpickle it must have been opened by `open_signed` first.
+same reason. Nothing of a payload is interpreted here; what may unpickle it must first have been opened here.
 """
 
 import hashlib

@@ -19,7 +19,9 @@ class TumblingWindows(Generic[T]):
 
     def __init__(self, length: int, lateness: int, limit: int, make: Callable[[int], T]) -> None:
         if length < 1 or lateness < 0 or limit < 1:
-            raise ValueError("a window has a length, lateness is not negative, and at least one window is open")
+            raise ValueError(
+                "a window has a length, lateness is not negative, and at least one window is open"
+            )
         self.length = length
         self.lateness = lateness
         self.limit = limit

@@ -70,7 +70,8 @@ def main() -> int:
 def _run(settings: MonitorSettings) -> int:
     ensure_platform_topics(settings.bootstrap)
     control = ControlPlane(
-        Tables(settings.window_seconds, windows_kept=settings.windows_kept), silent_seconds=settings.silent_seconds
+        Tables(settings.window_seconds, windows_kept=settings.windows_kept),
+        silent_seconds=settings.silent_seconds,
     )
     control.use(rulebook.load(settings.rules_file))
     follower = RegistryFollower(settings.bootstrap, lambda _: None)

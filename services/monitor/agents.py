@@ -92,7 +92,9 @@ def _read_all(bootstrap: str, topic: str) -> Iterator[bytes | None]:
             records = tail.read(10_000, 0.5)
             patience = RECOVER_SECONDS if records else patience - 0.5
             if patience <= 0:
-                raise Transient(f"{topic} could not be read to its end: the broker has said nothing for too long")
+                raise Transient(
+                    f"{topic} could not be read to its end: the broker has said nothing for too long"
+                )
             yield from (record.value for record in records)
     finally:
         tail.close()

@@ -136,7 +136,9 @@ def _time(given: str | None, where: str, default: int) -> int:
     try:
         at = datetime.fromisoformat(given)
     except ValueError:
-        raise Unusable("a time is RFC 3339 (2013-01-01T00:00:00Z) or milliseconds since 1970", where=where) from None
+        raise Unusable(
+            "a time is RFC 3339 (2013-01-01T00:00:00Z) or milliseconds since 1970", where=where
+        ) from None
     if at.tzinfo is None:
         raise Unusable("a time needs its offset (Z for UTC)", where=where)
     return int(at.timestamp() * 1000)

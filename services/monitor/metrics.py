@@ -36,7 +36,9 @@ class MonitorMetrics:
             ["stream", "model", "version", "metric"],
             registry=registry,
         )
-        self.alerts = Gauge("headrace_monitor_alerts", "Alerts told and kept, by state.", ["state"], registry=registry)
+        self.alerts = Gauge(
+            "headrace_monitor_alerts", "Alerts told and kept, by state.", ["state"], registry=registry
+        )
         self._streams: set[str] = set()
 
     def observe(self, topic: str, records: int, summaries: int) -> None:
@@ -63,7 +65,9 @@ class MonitorMetrics:
                 if metric in METRICS and value is not None:
                     self.total_quality.labels(stream, model, version, metric).set(value)
         edge = table.final_before("outcomes")
-        for start in reversed(table.between(table.starts[0], edge) if edge is not None and table.starts else []):
+        for start in reversed(
+            table.between(table.starts[0], edge) if edge is not None and table.starts else []
+        ):
             tallies = table.merged(start, "outcomes").quality
             if not tallies:
                 continue

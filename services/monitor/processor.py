@@ -2,8 +2,9 @@
 
 One `Summariser` a partition of `S.log`, `S.predictions`, `S.outcomes` or `S.rejected`. At the end of each batch it
 emits the full state of every window the batch touched, of those that closed, and of the total. How often that is
-depends on how records were batched, but not what is said: the last summary under each key, which is all that a compacted topic keeps
-and a merge looks at, is the same for every batching. Flooding is the host's to prevent, by fetching in large portions.
+depends on how records were batched, but not what is said: the last summary under each key, which is all that a
+compacted topic keeps and a merge looks at, is the same for every batching. Flooding is the host's to prevent, by
+fetching in large portions.
 """
 
 import msgspec
@@ -50,7 +51,9 @@ class Summariser:
     def __init__(self, topic: str, partition: int, shape: WindowShape) -> None:
         kind = topic.rpartition(".")[2]
         if kind not in COUNTERS:
-            raise Unusable(f"{topic} is no topic that is summarised: its kind is one of {', '.join(COUNTERS)}")
+            raise Unusable(
+                f"{topic} is no topic that is summarised: its kind is one of {', '.join(COUNTERS)}"
+            )
         self.topic = topic
         self.partition = partition
         self.shape = shape

@@ -20,9 +20,13 @@ class MonitorSettings(BaseSettings):
     port: int = Field(8103, validation_alias="HEADRACE_MONITOR_PORT")
     instance: str = Field("monitor-0", validation_alias="HEADRACE_MONITOR_INSTANCE")
     """Stable name of this process among the monitor processes; two may not share one."""
-    window_seconds: int = Field(3600, ge=1, le=31 * 24 * 3600, validation_alias="HEADRACE_MONITOR_WINDOW_SECONDS")
+    window_seconds: int = Field(
+        3600, ge=1, le=31 * 24 * 3600, validation_alias="HEADRACE_MONITOR_WINDOW_SECONDS"
+    )
     """Length of a window in event time. Another length counts everything again from the logs' start."""
-    lateness_seconds: int = Field(600, ge=0, le=31 * 24 * 3600, validation_alias="HEADRACE_MONITOR_LATENESS_SECONDS")
+    lateness_seconds: int = Field(
+        600, ge=0, le=31 * 24 * 3600, validation_alias="HEADRACE_MONITOR_LATENESS_SECONDS"
+    )
     """Event time after a window's end during which it still counts what comes for it."""
     open_windows: int = Field(48, ge=1, le=10_000, validation_alias="HEADRACE_MONITOR_OPEN_WINDOWS")
     """Most windows open at a time, a partition; beyond it the oldest closes early."""
@@ -30,7 +34,9 @@ class MonitorSettings(BaseSettings):
     """Windows a stream that the tables hold; the oldest goes first."""
     batch_records: int = Field(10_000, ge=1, le=100_000, validation_alias="HEADRACE_MONITOR_BATCH_RECORDS")
     """Most records in one transaction."""
-    batch_wait_seconds: float = Field(0.5, ge=0.0, le=30.0, validation_alias="HEADRACE_MONITOR_BATCH_WAIT_SECONDS")
+    batch_wait_seconds: float = Field(
+        0.5, ge=0.0, le=30.0, validation_alias="HEADRACE_MONITOR_BATCH_WAIT_SECONDS"
+    )
     """How long records are gathered when few come: the statistics' delay, and what an idle stream costs."""
     snapshot_records: int = Field(200_000, ge=0, validation_alias="HEADRACE_MONITOR_SNAPSHOT_RECORDS")
     """Records between two snapshots of a partition; 0 takes none."""

@@ -88,9 +88,10 @@ class SeenAnswer(msgspec.Struct, gc=False):
 
 
 class SeenPrediction(msgspec.Struct, gc=False):
-    """What is counted of a prediction."""
+    """What is counted of a prediction; offset is here because no other record has it with these fields."""
 
     at: int
+    offset: int
     model: str = ""
     version: int = 0
     answer: Scalar | None = None
@@ -266,7 +267,9 @@ class RejectedCounter:
             bump(window.rejected, f"{record.rule}/{record.field}")
 
 
-COUNTERS: dict[Kind, type[LogCounter] | type[PredictionCounter] | type[OutcomeCounter] | type[RejectedCounter]] = {
+COUNTERS: dict[
+    Kind, type[LogCounter] | type[PredictionCounter] | type[OutcomeCounter] | type[RejectedCounter]
+] = {
     "log": LogCounter,
     "predictions": PredictionCounter,
     "outcomes": OutcomeCounter,

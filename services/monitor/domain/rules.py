@@ -2,9 +2,9 @@
 
 A rule looks at closed windows in order, one model of one stream at a time, and is a state machine with hysteresis:
 quiet until `for_windows` judged windows in a row break the bound, then firing until as many in a row are back beyond
-`clear`. Windows with too few outcomes, or in which the metric has no value, are not judged: they neither break a run nor
-lengthen it. Decisions depend on the windows and on the last alert that was told, on nothing else, so a restart takes
-the same ones; an alert's id is made of rule, scope, window and state, so telling it twice is harmless.
+`clear`. Windows with too few outcomes, or in which the metric has no value, are not judged: they neither break a run
+nor lengthen it. Decisions depend on the windows and on the last alert that was told, on nothing else, so a restart
+takes the same ones; an alert's id is made of rule, scope, window and state, so telling it twice is harmless.
 """
 
 import hashlib

@@ -64,5 +64,7 @@ def merge(into: WindowSummary, other: WindowSummary) -> None:
     into.delay.sum_ms += other.delay.sum_ms
     for place, count in other.delay.buckets.items():
         into.delay.buckets[place] = into.delay.buckets.get(place, 0) + count
-    if other.contract is not None and (into.contract is None or into.contract.version < other.contract.version):
+    if other.contract is not None and (
+        into.contract is None or into.contract.version < other.contract.version
+    ):
         into.contract = other.contract

@@ -43,7 +43,9 @@ def total_view(table: StreamTable) -> dict[str, Any]:
 def iso(at_ms: int) -> str | None:
     """Event time for people; None beyond the years that have a name."""
     try:
-        return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return (
+            (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        )
     except OverflowError:
         return None
 
@@ -67,7 +69,8 @@ def _figures(kinds: ByKind, task: Task | None, seconds: int | None) -> dict[str,
     view: dict[str, Any] = {"counts": counts}
     if seconds is not None:
         view["per_second"] = {
-            name: counts[name] / seconds for name in ("observations", "labels", "predictions", "outcomes", "rejected")
+            name: counts[name] / seconds
+            for name in ("observations", "labels", "predictions", "outcomes", "rejected")
         }
     return view | {
         "statuses": dict(sorted(outcomes.statuses.items())),

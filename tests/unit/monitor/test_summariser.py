@@ -1,0 +1,180 @@
+"""The summariser: its last words equal a dumb count and are the same for every batching, crash and restart."""
+
+import random
+
+import msgspec
+import pytest
+
+from headrace.contracts.events import Answer, Outcome, Prediction
+from headrace.contracts.statistics import decode_summary
+from headrace.contracts.topics import STATISTICS
+from headrace.errors import Unusable
+from headrace.memory import MemoryBroker, MemoryHost
+from headrace.processor import Batch
+from services.monitor.domain.tables import Tables
+from services.monitor.domain.views import total_view, window_view
+from services.monitor.processor import Summariser, WindowShape
+from tests.unit.monitor.made_up import HOUR, as_messages, auc, counted, made_up
+
+KINDS = ("log", "predictions", "outcomes", "rejected")
+SHAPE = WindowShape()
+PARTITIONS = 2
+
+
+@pytest.fixture(scope="module")
+def kinds():
+    return made_up("s", PARTITIONS, 700)
+
+
+def run(kinds, batch_records, *, crash_every=0, snapshot_records=0):
+    """The statistics topic after everything was counted, crashing before every n-th commit."""
+    broker = MemoryBroker()
+    broker.create(STATISTICS.name)
+    for kind in KINDS:
+        broker.create(f"s.{kind}", PARTITIONS)
+        for place, records in enumerate(kinds[kind]):
+            broker.produce(f"s.{kind}", as_messages(records), place)
+    host = MemoryHost(
+        broker,
+        lambda topic, partition: Summariser(topic, partition, SHAPE),
+        [f"s.{kind}" for kind in KINDS],
+        batch_records=batch_records,
+        snapshot_records=snapshot_records,
+    )
+    steps = 0
+    while crash_every and steps < 20 * crash_every:
+        steps += 1
+        place = (f"s.{KINDS[steps % 4]}", steps // 4 % PARTITIONS)
+        host.step(*place, crash=steps % crash_every == 0)
+    host.run_until_idle()
+    return broker.read(STATISTICS.name, 0)
+
+
+def compacted(records):
+    return {record.key: record.value for record in records}
+
+
+def tables(records):
+    made = Tables(SHAPE.length_seconds)
+    for record in records:
+        made.apply(record.value)
+    return made
+
+
+def test_windows_and_total_equal_a_dumb_count(kinds):
+    table = tables(run(kinds, 100)).streams["s"]
+    expected = counted(kinds, HOUR)
+    assert table.starts == sorted(expected)
+    for start, truth in expected.items():
+        view = window_view(table, start)
+        assert view["counts"]["observations"] == truth["counts"]["Observation"]
+        assert view["counts"]["outcomes"] == truth["counts"]["Outcome"]
+        assert view["statuses"] == dict(truth["statuses"])
+        assert {name: entry["count"] for name, entry in view["missing"].items()} == dict(truth["missing"])
+        for entry in view["quality"]:
+            pairs = [(y, score) for y, score, _ in truth["scored"][entry["model"]]]
+            assert entry["roc_auc"] == pytest.approx(auc(pairs))
+    total = total_view(table)
+    pairs = [(y, score) for truth in expected.values() for y, score, _ in truth["scored"]["lr"]]
+    assert next(entry for entry in total["quality"] if entry["model"] == "lr")["roc_auc"] == pytest.approx(
+        auc(pairs)
+    )
+    assert total["counts"]["observations"] == sum(
+        truth["counts"]["Observation"] for truth in expected.values()
+    )
+    assert total["late"] == dict.fromkeys(KINDS, 0)
+
+
+@pytest.mark.parametrize("batch_records", [1, 7, 1000])
+def test_the_last_summary_under_each_key_says_the_same_for_every_batching(kinds, batch_records):
+    wanted, got = compacted(run(kinds, 100)), compacted(run(kinds, batch_records))
+    assert {key: msgspec.json.decode(value) for key, value in got.items()} == {
+        key: msgspec.json.decode(value) | {"through_offset": msgspec.json.decode(got[key])["through_offset"]}
+        | {name: msgspec.json.decode(got[key])[name] for name in ("watermark", "final_before")}
+        for key, value in wanted.items()
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("crash_every", "snapshot_records"), [(3, 0), (5, 150), (2, 60)])
+def test_crashes_change_nothing_with_and_without_snapshots(kinds, crash_every, snapshot_records):
+    whole = tables(run(kinds, 50)).streams["s"]
+    broken = tables(run(kinds, 50, crash_every=crash_every, snapshot_records=snapshot_records)).streams["s"]
+    assert broken.starts == whole.starts
+    assert [window_view(broken, start) for start in broken.starts] == [
+        window_view(whole, start) for start in whole.starts
+    ]
+    assert total_view(broken) == total_view(whole)
+
+
+def test_merging_forgives_redelivery_and_what_was_aborted(kinds):
+    records = run(kinds, 50)
+    rng = random.Random(5)
+    disturbed = []
+    for index, record in enumerate(records):
+        disturbed.append(record)
+        if rng.random() < 0.3:
+            disturbed.append(records[rng.randrange(index + 1)])
+    once, often = tables(records).streams["s"], tables(disturbed).streams["s"]
+    assert total_view(often) == total_view(once)
+    assert [window_view(often, start) for start in often.starts] == [
+        window_view(once, s) for s in once.starts
+    ]
+
+
+def one_batch(summariser, records, first=0):
+    values = [message["value"] for message in as_messages(records)]
+    outputs = summariser.process(
+        Batch(summariser.topic, 0, range(first, first + len(values)), [None] * len(values), values)
+    )
+    return [decode_summary(message["value"]) for message in outputs[STATISTICS.name, 0]]
+
+
+def outcome(at, y, answer, *, status="labelled", previous=None):
+    return Outcome(f"o{at}", "e", at, status, at, at, at, y, previous, "m", 1, answer, None)
+
+
+def test_a_late_record_is_counted_in_the_total_only():
+    summariser = Summariser("s.predictions", 0, SHAPE)
+    one_batch(summariser, [Prediction("a", "e", 0, 0), Prediction("b", "e", 3 * HOUR, 1)])
+    said = one_batch(summariser, [Prediction("c", "e", 1, 2)], first=2)
+    assert [(summary.start, summary.records, summary.late) for summary in said] == [(None, 3, 1)]
+
+
+def test_a_correction_revises_the_total_and_leaves_windows_as_they_were():
+    summariser = Summariser("s.outcomes", 0, SHAPE)
+    said = one_batch(summariser, [outcome(1, True, True), outcome(2, False, True)])
+    assert (said[0].quality["m@1"].correct, said[-1].quality["m@1"].correct) == (1, 1)
+    said = one_batch(summariser, [outcome(3, True, True, status="corrected", previous=False)], first=2)
+    assert (said[0].quality["m@1"].correct, said[-1].quality["m@1"].correct) == (1, 2)
+    assert said[-1].quality["m@1"].count == 2
+    assert said[-1].statuses == {"labelled": 2, "corrected": 1}
+
+
+def test_an_expiry_that_counts_as_negative_is_scored_and_has_no_delay():
+    summariser = Summariser("s.outcomes", 0, SHAPE)
+    said = one_batch(
+        summariser, [outcome(1, False, True, status="expired"), outcome(2, None, True, status="expired")]
+    )
+    assert said[0].quality["m@1"].fp == 1
+    assert said[0].quality["m@1"].count == 1
+    assert said[0].delay.count == 0
+
+
+def test_models_beyond_the_bound_are_counted_together():
+    summariser = Summariser("s.predictions", 0, SHAPE)
+    crowd = [Answer(f"m{number}", 1, True) for number in range(40)]
+    said = one_batch(summariser, [Prediction("a", "e", 0, 0, challengers=crowd)])
+    assert len(said[0].answers) == 33
+    assert said[0].answers["other"].answered == 8
+
+
+def test_a_snapshot_of_another_shape_topic_or_of_nothing_is_refused():
+    state = Summariser("s.log", 0, SHAPE).snapshot()
+    Summariser("s.log", 0, SHAPE).restore(state)
+    for other in (Summariser("s.log", 1, SHAPE), Summariser("s.log", 0, WindowShape(60))):
+        with pytest.raises(Unusable, match="snapshot"):
+            other.restore(state)
+    with pytest.raises(Unusable, match="snapshot"):
+        Summariser("s.log", 0, SHAPE).restore(b"{")
+    with pytest.raises(Unusable, match="summarised"):
+        Summariser("s.inbox", 0, SHAPE)
