@@ -17,7 +17,7 @@ import platform
 import random
 import types
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import river
@@ -53,11 +53,14 @@ _SAFE_GLOBALS = frozenset(
         ("datetime", "timedelta"),
         ("functools", "partial"),
         ("headrace.checkpoint", "_bound"),
+        ("headrace.checkpoint", "_text_method"),
         ("headrace.checkpoint", "_distribution"),
         ("headrace.checkpoint", "_search_tree"),
         ("numbers", "Number"),
         ("numpy", "dtype"),
+        ("numpy", "array"),
         ("numpy", "ndarray"),
+        ("numpy", "ones"),
         ("numpy._core.multiarray", "_reconstruct"),
         ("numpy._core.multiarray", "scalar"),
         ("numpy._core.numeric", "_frombuffer"),
@@ -65,11 +68,32 @@ _SAFE_GLOBALS = frozenset(
         ("numpy.random._pickle", "__bit_generator_ctor"),
         ("numpy.random._pickle", "__randomstate_ctor"),
         ("random", "Random"),
+        ("operator", "itemgetter"),
+        ("river._river_rust.vectordict", "euclidean_distance_tuple"),
+        ("river.feature_extraction.vectorize", "find_all_ngrams"),
+        ("river.feature_extraction.vectorize", "remove_stop_words"),
+        ("river.feature_extraction.vectorize", "strip_accents_unicode"),
+        ("river.feature_extraction.vectorize", "tokenize_using_regex_pattern"),
+        ("river.forest.online_extra_trees", "ExtraTrees._detection_mode_all"),
+        ("river.forest.online_extra_trees", "ExtraTrees._detection_mode_drop"),
+        ("river.forest.online_extra_trees", "ExtraTrees._detection_mode_off"),
+        ("river.metrics.mutual_info", "_average_arithmetic"),
+        ("river.metrics.mutual_info", "_average_geometric"),
+        ("river.metrics.mutual_info", "_average_max"),
+        ("river.metrics.mutual_info", "_average_min"),
         ("river.naive_bayes.gaussian", "GaussianNB._make_gaussian"),
+        ("statistics", "NormalDist"),
     }
 )
 _SAFE_ROOTS = ("river", "headrace.fold", "headrace.contracts", "headrace.operators")
-_NEVER_RIVER = ("river.datasets", "river.stream", "river.compat", "river.evaluate", "river.checks", "river.bandit.envs")
+_NEVER_RIVER = (
+    "river.datasets",
+    "river.stream",
+    "river.compat",
+    "river.evaluate",
+    "river.checks",
+    "river.bandit.envs",
+)
 
 
 def dumps(obj: Any) -> bytes:
@@ -164,6 +188,8 @@ def _reduced(obj: Any) -> Any:
         return _search_tree, (type(obj), _flattened(obj))
     if isinstance(obj, types.MethodType):
         return _bound, (obj.__self__, obj.__name__)
+    if isinstance(obj, types.MethodDescriptorType) and obj.__objclass__ is str:
+        return _text_method, (obj.__name__,)
     return NotImplemented
 
 
@@ -174,16 +200,27 @@ class _LeanPickler(pickle.Pickler):
         return _reduced(obj)
 
 
-class _CanonicalPickler(pickle._Pickler):
+_PythonPickler: Any = pickle._Pickler  # typeshed knows only its public face
+
+
+class _CanonicalPickler(_PythonPickler):  # type: ignore[misc]  # its base is Any, see above
     """The one whose bytes depend on the state alone."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict[type, Any]] = dict(_PythonPickler.dispatch)
 
     def __init__(self, file: io.BytesIO, protocol: int) -> None:
         super().__init__(file, protocol)
         self._texts: dict[str, str] = {}
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, np.ndarray):  # its dtype is one object before a reload, another after it
+            return np.array, (
+                obj.tolist() if obj.dtype.hasobject else obj.tobytes(),
+                obj.dtype.str,
+                obj.shape,
+            )
+        if isinstance(obj, np.generic):
+            return type(obj), (obj.item(),)
         return _reduced(obj)
 
     def _save_text(self, obj: str) -> None:
@@ -191,7 +228,7 @@ class _CanonicalPickler(pickle._Pickler):
         if id(text) in self.memo:
             self.write(self.get(self.memo[id(text)][0]))
         else:
-            pickle._Pickler.save_str(self, text)
+            _PythonPickler.save_str(self, text)
 
     def _save_set(self, obj: set[Any] | frozenset[Any]) -> None:
         items = sorted(obj, key=lambda item: (type(item).__name__, repr(item)))
@@ -229,7 +266,7 @@ def _distribution(cls: type[Any]) -> Any:
 
     The seed is fixed: an unseeded distribution that is sampled must at least do the same after every reload.
     """
-    made = cls.__new__(cls)
+    made: Any = object.__new__(cls)
     made._rng = random.Random(0)
     return made
 
@@ -239,6 +276,11 @@ def _bound(owner: Any, name: str) -> Callable[..., Any]:
     if not _may_hold(type(owner).__module__) or name.startswith("__"):
         raise Unusable(f"a state may not hold the method {name} of {type(owner).__module__}")
     return cast(Callable[..., Any], getattr(owner, name))
+
+
+def _text_method(name: str) -> Callable[..., Any]:
+    """A method of str, such as `str.lower`."""
+    return cast(Callable[..., Any], getattr(str, name))
 
 
 def _flattened(root: Any) -> list[tuple[Any, ...]]:
@@ -263,7 +305,7 @@ def _flattened(root: Any) -> list[tuple[Any, ...]]:
 
 def _search_tree(cls: type[Any], flat: list[tuple[Any, ...]]) -> Any:
     """The root of the tree that `_flattened` gave."""
-    nodes = [cls.__new__(cls) for _ in flat]
+    nodes: list[Any] = [object.__new__(cls) for _ in flat]
     for node, (*fields, left, right) in zip(nodes, flat, strict=True):
         if cls is EBSTNode:
             node.att_val, node.estimator = fields

@@ -2,36 +2,48 @@
 
 The catalogue is closed by default: it is built by walking `__all__` of the River modules listed here, minus `EXCLUDED`,
 each with its reason, plus a user's own classes from the entry point group `headrace.estimators`. A name in a document
-is only ever looked up in this dictionary, never imported, so that a specification cannot reach any other code. What a
-parameter takes is read from River's own annotations (parsed as syntax, never evaluated) or, where River has none, from
-the type of the default. A test holds that every public class of the pinned River is either allowed or excluded with a
-reason: an upgrade forces a decision.
+is only ever looked up in this dictionary, never imported, so that a specification cannot reach any other code. A test
+holds that every public class of the pinned River is either allowed or excluded with a reason, so an upgrade forces a
+decision; another holds that every allowed class gives the same answers in any process and after any reload.
 """
 
-import ast
+import difflib
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from types import MappingProxyType, ModuleType
-from typing import Any, cast
+from types import MappingProxyType
 
-import river
 from river import base
 
 from headrace.errors import Unusable
 from headrace.fold import replacements
+from headrace.fold.slots import (
+    TYPES,
+    Alternative,
+    Anything,
+    ClassName,
+    ListOf,
+    MapOf,
+    Never,
+    Node,
+    Null,
+    Plain,
+    Slot,
+    TypeName,
+    slot_of,
+)
 
 ENTRY_POINT_GROUP = "headrace.estimators"
 CUSTOM = "custom:"
 
 MODULES = (
-    "anomaly", "bandit", "compose", "conf", "covariance", "drift", "drift.binary", "dummy", "ensemble", "facto",
-    "feature_extraction", "feature_selection", "forest", "imblearn", "linear_model", "metrics", "misc",
-    "model_selection", "multiclass", "naive_bayes", "neighbors", "optim", "optim.initializers", "optim.losses",
-    "optim.schedulers", "preprocessing", "proba", "rules", "sketch", "stats", "tree", "tree.splitter", "utils",
+    "anomaly", "bandit", "compose", "conf", "drift", "drift.binary", "dummy", "ensemble", "facto",
+    "feature_extraction", "feature_selection", "forest", "imblearn", "linear_model", "metrics", "model_selection",
+    "multiclass", "naive_bayes", "neighbors", "optim", "optim.initializers", "optim.losses", "optim.schedulers",
+    "preprocessing", "rules", "stats", "tree", "tree.splitter", "utils",
 )  # fmt: skip
 
 EXCLUDED_MODULES: Mapping[str, str] = MappingProxyType(
@@ -44,24 +56,41 @@ EXCLUDED_MODULES: Mapping[str, str] = MappingProxyType(
         "checks": "River's own test kit",
         "cluster": "clusterers answer no label question",
         "compat": "wraps objects of other libraries, which no document can name",
+        "covariance": "no parameter of a model takes one",
         "datasets": "reads and downloads files",
         "drift.datasets": "reads files",
         "evaluate": "runs evaluations, is no part of a model",
         "metrics.multioutput": "a label has one value",
+        "misc": "no parameter of a model takes one, and ZstdClassifier needs Python 3.14",
         "multioutput": "a label has one value",
+        "proba": "only bandit.ThompsonSampling takes one, which River's model selection cannot use",
         "reco": "asks for user and item arguments beside x",
+        "sketch": "no parameter of a model takes one",
         "stream": "reads files and sockets",
         "time_series": "forecasts horizons instead of answering an observation",
     }
 )
 
 _CALLABLE = "takes a function, which no document can name"
-_NEEDS_TIME = "needs the argument t, which River models are not given; declare `features` with a window instead"
+_NEEDS_TIME = (
+    "needs the argument t, which River models are not given; declare `features` with a window instead"
+)
 
 EXCLUDED: Mapping[str, str] = MappingProxyType(
     {
+        "bandit.LinUCBDisjoint": "River's model selection gives a policy no context",
+        "bandit.ThompsonSampling": "River's model selection rewards with a metric, which has no distribution",
         "compose.FuncTransformer": _CALLABLE,
         "compose.TargetTransformRegressor": _CALLABLE,
+        "conf.Interval": "an answer, nothing to build",
+        "metrics.ClassificationReport": "a report, not one number that models could be compared by",
+        "metrics.ConfusionMatrix": "a table, not one number that models could be compared by",
+        "metrics.MultiFBeta": "raises for a model that has not answered yet",
+        "metrics.Silhouette": "judges clusters",
+        "optim.Newton": "raises when a feature appears that an earlier observation lacked",
+        "optim.Optimizer": "an interface, nothing to build",
+        "stats.KolmogorovSmirnov": "draws from the process's global random numbers, so no two runs agree",
+        "tree.ISOUPTreeRegressor": "answers several targets at once, a label has one value",
         "utils.TimeRolling": _NEEDS_TIME,
         "utils.VectorDict": "a container, nothing to configure",
         "utils.SortedWindow": "a container, nothing to configure",
@@ -70,67 +99,8 @@ EXCLUDED: Mapping[str, str] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Null:
-    """JSON null."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """A scalar of one Python type: bool, int, float or str."""
-
-    type: type
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A nested node whose class is (a subclass of) `base`."""
-
-    base: type
-
-
-@dataclass(frozen=True, slots=True)
-class ListOf:
-    """A JSON list; `into` is what the constructor wants of it: list, tuple or set."""
-
-    item: "Slot"
-    into: type = list
-
-
-@dataclass(frozen=True, slots=True)
-class MapOf:
-    """A JSON object, or a list of [key, value] pairs where keys are no strings."""
-
-    value: "Slot"
-
-
-@dataclass(frozen=True, slots=True)
-class TypeName:
-    """A type of feature: str, int, float, bool or number."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClassName:
-    """The name of a class itself (only `utils.Rolling` takes one)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Anything:
-    """River says nothing about it: any JSON value, nested nodes included."""
-
-
-@dataclass(frozen=True, slots=True)
-class Never:
-    """Nothing in JSON fits (functions, open iterators): leave it out."""
-
-
-Alternative = Null | Plain | Node | ListOf | MapOf | TypeName | ClassName | Anything | Never
-Slot = tuple[Alternative, ...]
-"""What a parameter takes: any one of the alternatives."""
-
-
-@dataclass(frozen=True, slots=True)
 class Parameter:
-    """One parameter of a constructor. variadic: it is `*name`, given as a list. open: it is `**name`."""
+    """One parameter of a constructor. variadic: it is `*name`, given as a list."""
 
     name: str
     slot: Slot
@@ -148,16 +118,19 @@ class Entry:
     open: bool = False
 
 
+_DETECTOR: Slot = (Node(base.AnomalyDetector), Node(base.SupervisedAnomalyDetector))
 _STEPS: Slot = (ListOf((Node(base.Estimator),)),)
 
 OVERRIDES: Mapping[str, Slot] = MappingProxyType(
     {
-        "anomaly.QuantileFilter.anomaly_detector": (Node(base.AnomalyDetector),),
-        "anomaly.ThresholdFilter.anomaly_detector": (Node(base.AnomalyDetector),),
+        "anomaly.QuantileFilter.anomaly_detector": _DETECTOR,
+        "anomaly.ThresholdFilter.anomaly_detector": _DETECTOR,
         "compose.Pipeline.steps": _STEPS,
         "compose.TransformerProduct.transformers": _STEPS,
         "compose.TransformerUnion.transformers": _STEPS,
         "conf.RegressionJackknife.regressor": (Node(base.Regressor),),
+        "feature_extraction.BagOfWords.tokenizer_pattern": (Never(),),
+        "feature_extraction.TFIDF.tokenizer_pattern": (Never(),),
         "model_selection.BanditClassifier.models": (ListOf((Node(base.Classifier),)),),
         "model_selection.BanditRegressor.models": (ListOf((Node(base.Regressor),)),),
         "model_selection.SuccessiveHalvingClassifier.models": (ListOf((Node(base.Classifier),)),),
@@ -168,9 +141,20 @@ OVERRIDES: Mapping[str, Slot] = MappingProxyType(
         "utils.Rolling.cls": (ClassName(),),
     }
 )
-"""Where River's annotations are missing or say too little."""
+"""Where River's annotations are missing or say too little; a pattern of one's own could run for ever."""
 
-CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+DEFAULTS: Mapping[str, str] = MappingProxyType(
+    {
+        "neighbors.KNNClassifier.engine": "neighbors.SWINN",
+        "neighbors.KNNRegressor.engine": "neighbors.SWINN",
+    }
+)
+"""Nodes that River would make by itself when they are left out, but unseeded."""
+
+REQUIRED = frozenset(
+    {"feature_extraction.BagOfWords.on", "feature_extraction.TFIDF.on", "preprocessing.GapEncoder.on"}
+)
+"""What River lets one leave out, but a model over named fields cannot."""
 
 
 def public_classes() -> Iterator[tuple[str, type]]:
@@ -199,7 +183,9 @@ def custom(name: str) -> Entry:
     points = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in points:
         known = ", ".join(sorted(points)) or "none"
-        raise Unusable(f"no estimator {name!r} is installed under the entry points {ENTRY_POINT_GROUP!r} ({known})")
+        raise Unusable(
+            f"no estimator {name!r} is installed under the entry points {ENTRY_POINT_GROUP!r} ({known})"
+        )
     cls = points[name].load()
     if not (inspect.isclass(cls) and issubclass(cls, base.Base)):
         raise Unusable(f"the entry point {name!r} is not a class that derives from river.base")
@@ -215,114 +201,78 @@ def custom_modules() -> frozenset[str]:
 def _entry(name: str, cls: type) -> Entry:
     parameters: dict[str, Parameter] = {}
     is_open = False
-    for parameter in list(inspect.signature(cls).parameters.values()):
+    for parameter in inspect.signature(cls).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             is_open = True
             continue
         variadic = parameter.kind is inspect.Parameter.VAR_POSITIONAL
         if variadic and parameter.name == "args":
             continue
-        slot = OVERRIDES.get(f"{name}.{parameter.name}") or _slot_of(parameter)
+        slot = OVERRIDES.get(f"{name}.{parameter.name}") or slot_of(parameter)
         if variadic and f"{name}.{parameter.name}" not in OVERRIDES:
             slot = (ListOf(slot),)
-        required = parameter.default is inspect.Parameter.empty and not variadic
+        no_default = parameter.default is inspect.Parameter.empty and not variadic
+        required = no_default or f"{name}.{parameter.name}" in REQUIRED
         parameters[parameter.name] = Parameter(parameter.name, slot, required, variadic)
     return Entry(name, cls, MappingProxyType(parameters), is_open and name == "utils.Rolling")
 
 
-def _slot_of(parameter: inspect.Parameter) -> Slot:
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        return _parse(ast.parse(annotation, mode="eval").body)
-    if isinstance(annotation, type) and annotation is not inspect.Parameter.empty:
-        return _named(annotation.__name__, annotation)
-    default = parameter.default
-    if isinstance(default, bool):
-        return (Plain(bool),)
-    if isinstance(default, int | float):
-        return (Plain(float),)
-    if isinstance(default, str):
-        return (Plain(str),)
-    if isinstance(default, tuple):
-        return (ListOf((Anything(),), tuple),)
-    return (Anything(),)
+def lookup(name: str) -> Entry:
+    """The entry for `module.Class` or `custom:name`. Raises `Unusable` with the reason or the closest names."""
+    if name.startswith(CUSTOM):
+        return custom(name.removeprefix(CUSTOM))
+    known = entries()
+    if name in known:
+        return known[name]
+    if name in EXCLUDED:
+        raise Unusable(f"{name} cannot be used: {EXCLUDED[name]}")
+    module, _, last = name.rpartition(".")
+    if module in EXCLUDED_MODULES:
+        raise Unusable(f"classes of {module} cannot be used: {EXCLUDED_MODULES[module]}")
+    same = [other for other in known if other.rpartition(".")[2].lower() == last.lower()]
+    guess = f"; did you mean {' or '.join(same)}?" if same else closest(name, known)
+    raise Unusable(f"no class is called {name[:80]!r}{guess}")
 
 
-def _parse(node: ast.expr) -> Slot:
-    """Turn an annotation's syntax into a slot; what is not understood takes anything."""
-    match node:
-        case ast.Constant(value=None):
-            return (Null(),)
-        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _parse(left) + _parse(right)
-        case ast.Subscript(value=outer, slice=inner):
-            return _generic(_dotted(outer), inner)
-        case ast.Name() | ast.Attribute():
-            dotted = _dotted(node)
-            return _named(dotted, _resolve(dotted))
-        case _:
-            return (Anything(),)
+def closest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` with up to three known names that look like `name`, or nothing."""
+    close = difflib.get_close_matches(name[:80], list(known), n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
-def _generic(outer: str, inner: ast.expr) -> Slot:
-    name = outer.rpartition(".")[2]
-    arguments = list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
-    if name in ("list", "set", "tuple"):
-        into: type = {"list": list, "set": set, "tuple": tuple}[name]
-        return (ListOf(_parse(arguments[0]), into),)
-    if name == "dict":
-        return (MapOf(_parse(arguments[1])),)
-    return _named(outer, _resolve(outer))
-
-
-_NAMED: Mapping[str, Slot] = MappingProxyType(
-    {
-        "bool": (Plain(bool),),
-        "int": (Plain(int),),
-        "float": (Plain(float),),
-        "str": (Plain(str),),
-        "list": (ListOf((Anything(),)),),
-        "dict": (MapOf((Anything(),)),),
-        "type": (TypeName(),),
-        "FeatureName": (Plain(str),),
-        "Hashable": (Plain(str), Plain(int), Plain(bool), Plain(float)),
-        "Callable": (Never(),),
-        "Iterable": (Never(),),
-        "DistanceFunc": (Never(),),
-        "FunctionWrapper": (Never(),),
-        "TimeRolling": (Never(),),
-    }
+_WORDS: Mapping[type, str] = MappingProxyType(
+    {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 )
 
 
-def _named(dotted: str, cls: type | None) -> Slot:
-    name = dotted.rpartition(".")[2]
-    if name in _NAMED:
-        return _NAMED[name]
-    return (Node(cls),) if cls is not None else (Anything(),)
+def describe(slot: Slot) -> str:
+    """What a slot takes, for people."""
+    return f"allowed: {' or '.join(dict.fromkeys(_describe(alternative) for alternative in slot))}"
 
 
-def _dotted(node: ast.expr) -> str:
-    if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else ""
+def _describe(alternative: Alternative) -> str:
+    match alternative:
+        case Null():
+            return "null"
+        case Plain(kind):
+            return _WORDS[kind]
+        case Node(wanted):
+            return f"a node whose class is a {wanted.__name__}{_examples(wanted)}"
+        case ListOf(item):
+            return f"a list ({describe(item)})"
+        case MapOf(inner):
+            return f"an object ({describe(inner)})"
+        case TypeName():
+            return f"a type ({', '.join(TYPES)})"
+        case ClassName():
+            return "a class name"
+        case Anything():
+            return "any JSON value"
+        case Never():
+            return "nothing, leave it out"
 
 
-def _resolve(dotted: str) -> type | None:
-    """The River class an annotation means: by its path from `river`, else by its last name."""
-    found: Any = river
-    for part in dotted.split("."):
-        found = getattr(found, part, None)
-    if inspect.isclass(found):
-        return cast(type, found)
-    return _by_last_name().get(dotted.rpartition(".")[2])
-
-
-@cache
-def _by_last_name() -> Mapping[str, type]:
-    """Classes that River's annotations name without their module."""
-    names: dict[str, type] = {}
-    for path in ("neighbors.base", "metrics.base", "stats.base", "tree.splitter.base", "optim.base", "base"):
-        module: ModuleType = importlib.import_module(f"river.{path}")
-        names |= {name: found for name, found in vars(module).items() if inspect.isclass(found)}
-    return MappingProxyType(names)
+def _examples(wanted: type) -> str:
+    names = [name for name, entry in entries().items() if issubclass(entry.cls, wanted)]
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f" ({', '.join(names[:12])}{more})" if names else ""

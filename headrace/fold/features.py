@@ -64,10 +64,9 @@ def check_features(
     checked: list[FeatureSpec] = []
     for i, item in enumerate(raw):
         where = f"features[{i}]"
-        if isinstance(item, Mapping) and isinstance(item.get("by"), str):
-            item = {**item, "by": [item["by"]]}
+        one_key = isinstance(item, Mapping) and isinstance(item.get("by"), str)
         try:
-            spec = msgspec.convert(item, FeatureSpec)
+            spec = msgspec.convert({**item, "by": [item["by"]]} if one_key else item, FeatureSpec)
         except msgspec.ValidationError as error:
             raise Unusable(str(error), where=where) from None
         if spec.name in [other.name for other in checked]:
@@ -85,7 +84,9 @@ def _check_one(spec: FeatureSpec, where: str) -> None:
     if not spec.of and spec.kind not in ("count", "seconds_since_last"):
         raise Unusable(f"{spec.kind} of what? Name a field, or label", where=f"{where}.of")
     if spec.equals is not None and (spec.kind not in ("rate", "count") or not spec.of):
-        raise Unusable("only rate and count of a field or the label compare with a value", where=f"{where}.equals")
+        raise Unusable(
+            "only rate and count of a field or the label compare with a value", where=f"{where}.equals"
+        )
     if len(set(spec.by)) != len(spec.by):
         raise Unusable("a name is given twice", where=f"{where}.by")
     lowest = 0 if spec.kind in _LATEST else 1
@@ -103,9 +104,13 @@ def _check_against(spec: FeatureSpec, known: Mapping[str, Field], task: Task | N
         raise Unusable(f"a field is called {spec.name!r} already", where=f"{where}.name")
     for name in spec.by:
         if name != ENTITY and name not in known:
-            raise Unusable(f"no feature is called {name!r}; allowed: {ENTITY}, {', '.join(known)}", where=f"{where}.by")
+            raise Unusable(
+                f"no feature is called {name!r}; allowed: {ENTITY}, {', '.join(known)}", where=f"{where}.by"
+            )
     if spec.of and spec.of != LABEL and spec.of not in known:
-        raise Unusable(f"no feature is called {spec.of!r}; allowed: {LABEL}, {', '.join(known)}", where=f"{where}.of")
+        raise Unusable(
+            f"no feature is called {spec.of!r}; allowed: {LABEL}, {', '.join(known)}", where=f"{where}.of"
+        )
     if spec.of == LABEL:
         kind = {"binary": "boolean", "regression": "number", "multiclass": "string"}.get(task or "", "")
     else:
@@ -229,7 +234,7 @@ class _Windowed:
             self.ignored += 1
             return
         pane.count += 1
-        if at > pane.latest:
+        if at > pane.latest:  # noqa: PLR1730 - max() is a call, and this runs for every event
             pane.latest = at
         if self.shares:
             pane.total += value  # type: ignore[operator]
@@ -272,11 +277,10 @@ def _insert(history: _History, index: int, at: int) -> _Pane:
     """Find or make an older pane; the summary no longer holds."""
     history.cached_for = -1
     place = 0
-    for place, pane in enumerate(history.panes):
-        if pane.index == index:
-            return pane
-        if pane.index > index:
-            break
+    while history.panes[place].index < index:
+        place += 1
+    if history.panes[place].index == index:
+        return history.panes[place]
     made = _Pane(index, at)
     history.panes.insert(place, made)
     return made
@@ -338,7 +342,9 @@ class FeaturePlan:
     def __init__(self, features: Sequence[FeatureSpec]) -> None:
         groups: dict[Any, _Windowed | _Latest] = {}
         for spec in features:
-            make: Callable[[FeatureSpec], _Windowed | _Latest] = _Latest if spec.kind in _LATEST else _Windowed
+            make: Callable[[FeatureSpec], _Windowed | _Latest] = (
+                _Latest if spec.kind in _LATEST else _Windowed
+            )
             shared = (make, spec.of, spec.by, spec.window_seconds, spec.max_keys)
             if make is _Windowed:
                 shared += (spec.panes, spec.kind in _NUMERIC, spec.kind == "rate", repr(spec.equals))  # type: ignore[assignment]

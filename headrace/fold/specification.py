@@ -7,12 +7,10 @@ equal models. Every parameter called `seed` that is left out gets a number deriv
 the node's path, since an unseeded model would answer differently in every process and on every replay.
 """
 
-import difflib
 import hashlib
 import json
 import math
-import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, cast
@@ -22,22 +20,24 @@ from river import base, compose
 from headrace.contracts.stream import Field, Task
 from headrace.errors import Unusable
 from headrace.fold import catalogue
-from headrace.fold.catalogue import (
+from headrace.fold.catalogue import Entry, Parameter, closest, describe, lookup
+from headrace.fold.features import FeatureSpec, check_features
+from headrace.fold.slots import (
+    SUGAR,
+    TYPES,
     Alternative,
     Anything,
     ClassName,
-    Entry,
     ListOf,
     MapOf,
-    Never,
     Node,
-    Null,
-    Parameter,
     Plain,
     Slot,
     TypeName,
+    fits,
+    is_node,
+    is_number,
 )
-from headrace.fold.features import FeatureSpec, check_features
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 32
@@ -69,19 +69,9 @@ BOUNDS: Mapping[str, tuple[float, float]] = MappingProxyType(
 )
 """Inclusive bounds of numbers that decide how much memory a model takes, by the parameter's name."""
 
-TYPES: Mapping[str, type] = MappingProxyType(
-    {"str": str, "int": int, "float": float, "bool": bool, "number": numbers.Number}
-)
-
 _COPYING = frozenset({"n_models", "n_trees", "n_estimators"})
-_SUGAR: Mapping[str, str] = MappingProxyType(
-    {"pipeline": "compose.Pipeline", "union": "compose.TransformerUnion", "product": "compose.TransformerProduct"}
-)
 _NODE_KEYS = ("class", "parameters", "name")
 _TOP_KEYS = ("model", "seed", "inputs", "features", "description")
-_WORDS: Mapping[type, str] = MappingProxyType(
-    {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +126,9 @@ def digest(document: Mapping[str, Any]) -> str:
 def _encode(document: Mapping[str, Any]) -> bytes:
     _bounded(document, "", 0)
     try:
-        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(
+            document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
     except (TypeError, ValueError) as error:
         raise Unusable(f"is not plain JSON data: {error}") from None
     encoded = text.encode("utf-8", "surrogatepass")
@@ -159,7 +151,8 @@ def _bounded(value: Any, path: str, depth: int) -> None:
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise Unusable(
-                    f"the key {_show(key)} is not text; put it in quotes, or write [[key, value], ...]", where=path
+                    f"the key {_show(key)} is not text; put it in quotes, or write [[key, value], ...]",
+                    where=path,
                 )
             _bounded(inner, _join(path, key), depth + 1)
     elif isinstance(value, list | tuple):
@@ -173,10 +166,12 @@ def _inputs(raw: Any, known: Sequence[str] | None) -> tuple[str, ...] | None:
     if raw is None:
         return None
     if not isinstance(raw, list) or not raw or not all(isinstance(name, str) for name in raw):
-        raise Unusable("a list of field names; leave it out to use every feature of the contract", where="inputs")
+        raise Unusable(
+            "a list of field names; leave it out to use every feature of the contract", where="inputs"
+        )
     for i, name in enumerate(raw):
         if known is not None and name not in known:
-            raise Unusable(f"no feature is called {name!r}{_closest(name, known)}", where=f"inputs[{i}]")
+            raise Unusable(f"no feature is called {name!r}{closest(name, known)}", where=f"inputs[{i}]")
         if name in raw[:i]:
             raise Unusable(f"{name!r} is named twice", where=f"inputs[{i}]")
     return tuple(raw)
@@ -216,17 +211,18 @@ class _Builder:
 
     def value(self, raw: Any, slot: Slot, path: str) -> Any:
         """Convert one value. Raises `Unusable` if no alternative of the slot takes it."""
+        bases = tuple(a.base for a in slot if isinstance(a, Node))
         for alternative in slot:
-            if _fits(raw, alternative):
+            if fits(raw, alternative):
+                if isinstance(alternative, Node):
+                    return self.node(raw, bases, path)
                 return self._convert(raw, alternative, path)
-        raise Unusable(f"{_show(raw)} is not allowed here; {_describe(slot)}{_hint(raw, slot)}", where=path)
+        raise Unusable(f"{_show(raw)} is not allowed here; {describe(slot)}{_hint(raw, slot)}", where=path)
 
     def _convert(self, raw: Any, alternative: Alternative, path: str) -> Any:
         match alternative:
             case Plain(kind):
                 return int(raw) if kind is int else raw
-            case Node(wanted):
-                return self.node(raw, wanted, path)
             case ListOf(item, into):
                 made = [self.value(inner, item, f"{path}[{i}]") for i, inner in enumerate(raw)]
                 # A dict keeps the given order and answers `in`, where a set's order differs between processes.
@@ -244,24 +240,26 @@ class _Builder:
                 return None
 
     def _anything(self, raw: Any, path: str) -> Any:
-        if _is_node(raw):
-            return self.node(raw, base.Base, path)
+        if is_node(raw):
+            return self.node(raw, (base.Base,), path)
         if isinstance(raw, list):
             return [self._anything(inner, f"{path}[{i}]") for i, inner in enumerate(raw)]
         if isinstance(raw, dict):
             return {_key(k): self._anything(v, _join(path, k)) for k, v in raw.items()}
         return raw
 
-    def node(self, raw: Any, wanted: type, path: str) -> Any:
+    def node(self, raw: Any, wanted: tuple[type, ...], path: str) -> Any:
         """Build a node: a class name, a list (a pipeline), or an object."""
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise Unusable(f"more than {MAX_NODES} nodes", where=path)
         if isinstance(raw, list):
-            return self._construct(catalogue.entries()["compose.Pipeline"], {"steps": raw}, wanted, path, sugar=True)
+            return self._construct(
+                catalogue.entries()["compose.Pipeline"], {"steps": raw}, wanted, path, sugar=True
+            )
         if isinstance(raw, str):
             return self._construct(self._entry(raw, path), {}, wanted, path)
-        for key, name in _SUGAR.items():
+        for key, name in SUGAR.items():
             if key in raw:
                 _known(raw, (key, "name"), path)
                 entry = catalogue.entries()[name]
@@ -272,7 +270,9 @@ class _Builder:
             raise Unusable("a node needs the key class, with a class name", where=path)
         parameters = raw.get("parameters", {})
         if not isinstance(parameters, dict):
-            raise Unusable(f"an object of parameters, not {_show(parameters)}", where=_join(path, "parameters"))
+            raise Unusable(
+                f"an object of parameters, not {_show(parameters)}", where=_join(path, "parameters")
+            )
         return self._construct(self._entry(raw["class"], path), parameters, wanted, path)
 
     def _entry(self, name: str, path: str) -> Entry:
@@ -281,7 +281,9 @@ class _Builder:
         except Unusable as error:
             raise Unusable(error.reason, where=path) from None
 
-    def _construct(self, entry: Entry, given: dict[str, Any], wanted: type, path: str, sugar: bool = False) -> Any:
+    def _construct(
+        self, entry: Entry, given: dict[str, Any], wanted: tuple[type, ...], path: str, sugar: bool = False
+    ) -> Any:
         inside = path if sugar else _join(path, "parameters")
         positional, keywords = self._arguments(entry, given, path, inside, sugar)
         try:
@@ -289,9 +291,12 @@ class _Builder:
         except Unusable:
             raise
         except Exception as error:  # River's constructors raise whatever they like
-            raise Unusable(f"{entry.name} refuses these parameters: {error or type(error).__name__}", where=path) from None
-        if not isinstance(final_estimator(made), wanted) and not isinstance(made, wanted):
-            raise Unusable(f"{entry.name} is not allowed here; {_describe((Node(wanted),))}", where=path)
+            reason = str(error) or type(error).__name__
+            raise Unusable(f"{entry.name} refuses these parameters: {reason}", where=path) from None
+        if not isinstance(made, wanted) and not isinstance(final_estimator(made), wanted):
+            raise Unusable(
+                f"{entry.name} is not allowed here; {describe(tuple(map(Node, wanted)))}", where=path
+            )
         return made
 
     def _arguments(
@@ -314,8 +319,13 @@ class _Builder:
             elif not (name == "seed" and raw is None):
                 keywords[name] = self.value(raw, parameter.slot, here)
         for parameter in entry.parameters.values():
+            default = catalogue.DEFAULTS.get(f"{entry.name}.{parameter.name}")
+            if default is not None and keywords.get(parameter.name) is None:
+                keywords[parameter.name] = self.value(default, parameter.slot, _join(inside, parameter.name))
             if parameter.required and parameter.name not in given:
-                raise Unusable(f"{entry.name} needs {parameter.name!r}; {_describe(parameter.slot)}", where=inside)
+                raise Unusable(
+                    f"{entry.name} needs {parameter.name!r}; {describe(parameter.slot)}", where=inside
+                )
         if "seed" in entry.parameters and "seed" not in keywords:
             keywords["seed"] = _derived_seed(self.seed, path)
         self.copies = before
@@ -330,7 +340,7 @@ class _Builder:
                 return wrapped.parameters[name]
         known = list(entry.parameters)
         takes = f"it takes {', '.join(known)}" if known else "it takes none"
-        raise Unusable(f"{entry.name} has no parameter {name!r}{_closest(name, known)}; {takes}", where=path)
+        raise Unusable(f"{entry.name} has no parameter {name!r}{closest(name, known)}; {takes}", where=path)
 
     def _variadic(self, entry: Entry, raw: Any, parameter: Parameter, path: str) -> list[Any]:
         if not isinstance(raw, list) or not raw:
@@ -345,105 +355,16 @@ class _Builder:
         return [one if name is None else (name, one) for name, one in zip(names, made, strict=True)]
 
 
-def lookup(name: str) -> Entry:
-    """The catalogue's entry for `name` (`module.Class` or `custom:name`). Raises `Unusable` with the closest names."""
-    if name.startswith(catalogue.CUSTOM):
-        return catalogue.custom(name.removeprefix(catalogue.CUSTOM))
-    entries = catalogue.entries()
-    if name in entries:
-        return entries[name]
-    if name in catalogue.EXCLUDED:
-        raise Unusable(f"{name} cannot be used: {catalogue.EXCLUDED[name]}")
-    module = name.rpartition(".")[0]
-    if module in catalogue.EXCLUDED_MODULES:
-        raise Unusable(f"classes of {module} cannot be used: {catalogue.EXCLUDED_MODULES[module]}")
-    by_last = [known for known in entries if known.rpartition(".")[2].lower() == name.rpartition(".")[2].lower()]
-    guess = f"; did you mean {' or '.join(by_last)}?" if by_last else _closest(name, list(entries))
-    raise Unusable(f"no class is called {name[:80]!r}{guess}")
-
-
 def _derived_seed(seed: int, path: str) -> int:
     """31 bits, as numpy takes 32 unsigned and some River classes add small numbers to their seed."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{path}".encode()).digest()[:4], "big") >> 1
 
 
-def _is_node(raw: Any) -> bool:
-    return isinstance(raw, dict) and ("class" in raw or any(key in raw for key in _SUGAR))
-
-
-def _is_number(raw: Any) -> bool:
-    return isinstance(raw, int | float) and not isinstance(raw, bool)
-
-
-def _fits(raw: Any, alternative: Alternative) -> bool:
-    """Whether a value has the shape of the alternative; what is inside is checked when it is converted."""
-    match alternative:
-        case Null():
-            return raw is None
-        case Plain(kind):
-            if kind is float:
-                return _is_number(raw)
-            if kind is int:
-                return _is_number(raw) and raw == int(raw)
-            return isinstance(raw, kind)
-        case Node():
-            return _is_node(raw) or isinstance(raw, str) or (isinstance(raw, list) and len(raw) > 0)
-        case ListOf():
-            return isinstance(raw, list)
-        case MapOf():
-            pairs = isinstance(raw, list) and all(isinstance(p, list) and len(p) == 2 for p in raw)
-            return pairs or (isinstance(raw, dict) and not _is_node(raw))
-        case TypeName():
-            named = raw.get("type") if isinstance(raw, dict) and len(raw) == 1 else raw
-            return isinstance(named, str) and named in TYPES
-        case ClassName():
-            return isinstance(raw, str)
-        case Anything():
-            return True
-        case Never():
-            return False
-
-
 def _in_bounds(name: str, raw: Any, path: str) -> None:
-    if name in BOUNDS and _is_number(raw):
+    if name in BOUNDS and is_number(raw):
         low, high = BOUNDS[name]
         if not low <= raw <= high:
             raise Unusable(f"{raw} is not within {low:g} and {high:g}", where=path)
-
-
-def _describe(slot: Slot) -> str:
-    words = [_describe_one(alternative) for alternative in slot]
-    return f"allowed: {' or '.join(dict.fromkeys(words))}"
-
-
-def _describe_one(alternative: Alternative) -> str:
-    match alternative:
-        case Null():
-            return "null"
-        case Plain(kind):
-            return _WORDS[kind]
-        case Node(wanted):
-            return f"a node whose class is a {wanted.__name__}{_examples(wanted)}"
-        case ListOf(item):
-            return f"a list ({_describe(item)})"
-        case MapOf(inner):
-            return f"an object ({_describe(inner)})"
-        case TypeName():
-            return f"a type ({', '.join(TYPES)})"
-        case ClassName():
-            return "a class name"
-        case Anything():
-            return "any JSON value"
-        case Never():
-            return "nothing, leave it out"
-
-
-def _examples(wanted: type) -> str:
-    names = [name for name, entry in catalogue.entries().items() if issubclass(entry.cls, wanted)]
-    if not names:
-        return ""
-    shown = ", ".join(names[:12])
-    return f" ({shown}{f' and {len(names) - 12} more' if len(names) > 12 else ''})"
 
 
 def _hint(raw: Any, slot: Slot) -> str:
@@ -464,12 +385,9 @@ def _key(key: Any) -> Any:
 def _known(raw: Mapping[str, Any], allowed: Sequence[str], path: str) -> None:
     for key in raw:
         if key not in allowed:
-            raise Unusable(f"unknown key {key!r}{_closest(key, allowed)}; allowed: {', '.join(allowed)}", where=path)
-
-
-def _closest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name[:80], list(known), n=3, cutoff=0.6)
-    return f"; did you mean {' or '.join(close)}?" if close else ""
+            raise Unusable(
+                f"unknown key {key!r}{closest(key, allowed)}; allowed: {', '.join(allowed)}", where=path
+            )
 
 
 def _show(value: Any) -> str:
