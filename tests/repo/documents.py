@@ -1,11 +1,12 @@
 """Documents in step with the code: what is declared is described, what is linked exists, what is quoted runs."""
 
+import ast
 import re
 from pathlib import Path
 from urllib.parse import unquote
 
 from tests.repo import declared, reference
-from tests.repo.tree import ROOT, tracked
+from tests.repo.tree import ROOT, python_files, tracked
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.DOTALL | re.MULTILINE)
@@ -40,6 +41,19 @@ def undocumented_rules(root: Path = ROOT) -> list[str]:
     page = root / "docs" / "bad-input.md"
     text = page.read_text("utf-8") if page.exists() else ""
     return sorted(rule for rule in declared.rules(root) if f"`{rule}`" not in text)
+
+
+def undocumented_variables(root: Path = ROOT) -> list[str]:
+    """Environment variables that some string of the packages names and no page in docs/ does."""
+    pages = "".join(page.read_text("utf-8") for page in sorted((root / "docs").rglob("*.md")))
+    named = {
+        node.value
+        for path in python_files(root)
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    variables = {name for name in named if re.fullmatch(r"HEADRACE_[A-Z_]*[A-Z]", name)}
+    return sorted(variable for variable in variables if f"`{variable}`" not in pages)
 
 
 def stale_pages(root: Path = ROOT) -> list[str]:

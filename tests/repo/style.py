@@ -77,7 +77,9 @@ def text_findings(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _function_findings(node: Function) -> Iterator[tuple[int, str]]:
-    lines = (node.end_lineno or node.lineno) - node.lineno + 1
+    # What is defined inside counts for itself: a factory of routes is long without being one long thought.
+    inner = [child for child in node.body if isinstance(child, Function)]
+    lines = _length(node) - sum(_length(child) for child in inner)
     if lines > FUNCTION_LINES:
         yield node.lineno, f"{node.name} has {lines} lines; a function has at most {FUNCTION_LINES}"
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
@@ -87,6 +89,10 @@ def _function_findings(node: Function) -> Iterator[tuple[int, str]]:
         yield node.lineno, f"{node.name}: no annotation on {', '.join(bare)}"
     if node.returns is None:
         yield node.lineno, f"{node.name}: no return annotation"
+
+
+def _length(node: Function) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
 def _calls(tree: ast.AST) -> Iterator[tuple[int, str]]:

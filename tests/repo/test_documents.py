@@ -23,6 +23,10 @@ def test_every_rule_is_explained() -> None:
     assert documents.undocumented_rules() == []
 
 
+def test_every_variable_is_explained() -> None:
+    assert documents.undocumented_variables() == []
+
+
 def test_every_setting_and_metric_has_a_meaning() -> None:
     rows = (reference.settings_table() + reference.metrics_table()).splitlines()
     assert [row for row in rows if row.endswith("|  |")] == []
@@ -68,6 +72,11 @@ def test_a_broken_link_is_caught(tree: Path, link: str) -> None:
 def test_an_unexplained_rule_is_caught(tree: Path) -> None:
     (tree / "headrace/y.py").write_text('raise Poison("no", rule="too_deep")\n')
     assert documents.undocumented_rules(tree) == ["too_deep"]
+
+
+def test_an_unexplained_variable_is_caught(tree: Path) -> None:
+    (tree / "headrace/y.py").write_text('x = environment["HEADRACE_MOOD"]\n')
+    assert documents.undocumented_variables(tree) == ["HEADRACE_MOOD"]
 
 
 def test_an_unknown_target_is_caught(tree: Path) -> None:
