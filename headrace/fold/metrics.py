@@ -11,7 +11,7 @@ from itertools import accumulate
 from math import log, sqrt
 from typing import Any, Protocol, Self
 
-from headrace.contracts.events import Answer, Prediction, Scalar
+from headrace.contracts.events import Answer, Outcome, Prediction, Scalar
 from headrace.contracts.stream import Task
 
 BINS = 1000
@@ -20,7 +20,7 @@ BLOCK_OUTCOMES = 500
 WINDOW_BLOCKS = 10
 SMALLEST_PROBABILITY = 1e-15
 
-Said = Answer | Prediction
+Said = Answer | Prediction | Outcome
 
 
 class Tally(Protocol):

@@ -239,7 +239,8 @@ class Shard:
             self._emit_unmatched(label, offset, "ignored")
             return
         self.counters.corrected += 1
-        for said in (first, *first.challengers):
+        answers: list[Answer | Outcome] = [first, *first.challengers]
+        for said in answers:
             slot = self.slots.get(said.model)
             if slot is not None and slot.version == said.version:
                 slot.metrics.correct(first.y, label.y, said)
