@@ -49,7 +49,7 @@ docs: setup
 	@$(BIN)/python -m tests.repo.reference
 
 bench: setup
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean:
 	@rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
