@@ -1,7 +1,17 @@
-"""What tests of several folders share: when a missing tool may be skipped, and names that do not collide."""
+"""What tests of several folders share: when a missing tool may be skipped, fresh names, a PostgreSQL server."""
 
+import glob
 import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -18,3 +28,51 @@ def require_or_skip(condition: bool, reason: str) -> None:
 def fresh(prefix: str) -> str:
     """A stream name that no other test uses, so that tests may share one broker."""
     return f"{prefix}-{uuid.uuid4().hex[:10]}"
+
+
+@contextmanager
+def postgres(folder: Path) -> Iterator[str]:
+    """A PostgreSQL server of its own, from the installed programs; gives its SQLAlchemy URL."""
+    programs = [
+        *sorted(glob.glob("/usr/lib/postgresql/*/bin")),
+        Path(shutil.which("initdb") or "/x/x").parent,
+    ]
+    bin_folder = next((Path(found) for found in programs if (Path(found) / "initdb").exists()), None)
+    require_or_skip(
+        bin_folder is not None, "PostgreSQL's server programs (Debian: apt-get install postgresql)"
+    )
+    assert bin_folder is not None
+    data = folder / "postgres"
+    data.mkdir(mode=0o700)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    unprivileged: dict = {}
+    if os.getuid() == 0:  # initdb refuses to run as root
+        owner = pwd.getpwnam("postgres")
+        os.chown(data, owner.pw_uid, owner.pw_gid)
+        for parent in data.parents:
+            if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        unprivileged = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+    subprocess.run(
+        [bin_folder / "initdb", "-D", data, "-U", "headrace", "-A", "trust", "-N"],
+        check=True, capture_output=True, cwd="/", **unprivileged,
+    )  # fmt: skip
+    options = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-c", "fsync=off"]
+    with open(folder / "postgres.log", "wb") as log:
+        server = subprocess.Popen(
+            [bin_folder / "postgres", "-D", data, "-p", str(port), *options],
+            stdout=log, stderr=log, cwd="/", **unprivileged,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        while subprocess.run(
+            [bin_folder / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)], check=False
+        ).returncode:
+            assert server.poll() is None, (folder / "postgres.log").read_text()
+            assert time.monotonic() < deadline, "PostgreSQL did not start"
+            time.sleep(0.1)
+        yield f"postgresql+psycopg://headrace@127.0.0.1:{port}/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)  # fast shutdown
+        server.wait(20)

@@ -1,0 +1,72 @@
+"""`python -m services.registry`: composes the database, the Kafka edge and the HTTP API, and runs them."""
+
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from headrace import logs
+from headrace.errors import HeadraceError
+from headrace.keys import KeyRing
+from headrace.web import create_app, serve
+from services.registry.agents import KafkaControlLog
+from services.registry.api import build_routes
+from services.registry.registry import Registry, now_ms
+from services.registry.settings import RegistrySettings
+from services.registry.store import Store
+
+DESCRIPTION = "Contracts, model specifications, versions and deployments."
+
+
+def compose(settings: RegistrySettings) -> FastAPI:
+    """The whole service as an application; its lifespan starts and ends what runs beside the routes."""
+    store = Store(settings.database, now_ms)
+    store.prepare()
+    log = KafkaControlLog(settings.bootstrap, replication=settings.replication)
+    registry = Registry(store, log)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        settling = threading.Thread(target=registry.keep_settled, name="settling", daemon=True)
+        settling.start()
+        yield
+        registry.stop()
+        settling.join(10.0)
+        log.close()
+        store.close()
+
+    def ready() -> dict[str, bool]:
+        return {
+            "database": store.reachable(),
+            "producer": log.healthy(),
+            "settled": registry.settled.is_set(),
+        }
+
+    app = create_app(
+        service="registry",
+        keys=KeyRing.load(settings.key_file),
+        ready=ready,
+        lifespan=lifespan,
+        description=DESCRIPTION,
+    )
+    app.state.log = log
+    app.include_router(build_routes(registry))
+    return app
+
+
+def main() -> int:
+    """Run until SIGTERM (exit code 0) or a fatal error (exit code 1)."""
+    settings = RegistrySettings()
+    logs.configure("registry")
+    try:
+        serve(compose(settings), host=settings.host, port=settings.port)
+    except HeadraceError as error:
+        print(f"registry: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

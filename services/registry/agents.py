@@ -1,0 +1,74 @@
+"""The registry's binding to Kafka: control records into every partition of a log, announcements, topics."""
+
+from collections.abc import Sequence
+
+from headrace.contracts.codec import encode
+from headrace.contracts.events import Announcement, StreamAnnounced
+from headrace.contracts.topics import LOG, REGISTRY, topic
+from headrace.errors import Transient
+from headrace.kafka import admin
+from headrace.kafka.producer import Acknowledgement, LogProducer
+
+ACKNOWLEDGED_SECONDS = 20.0
+
+
+class KafkaControlLog:
+    """What the registry writes, and waits for. Raises `Transient` while the broker is away."""
+
+    def __init__(self, bootstrap: str, *, replication: int = 1) -> None:
+        self._bootstrap = bootstrap
+        self._replication = replication
+        self._producer = LogProducer(
+            bootstrap, client_id="headrace-registry", queue_limit=10_000, delivery_timeout_seconds=15.0
+        )
+
+    def ensure_platform(self) -> None:
+        """Make the topics that serve all streams."""
+        admin.ensure_platform_topics(self._bootstrap, replication=self._replication)
+
+    def ensure_stream(self, stream: str, partitions: int) -> None:
+        """Make a stream's topics. Raises `Unusable` if they are there with other partitions."""
+        admin.ensure_stream_topics(self._bootstrap, stream, partitions, replication=self._replication)
+
+    def is_empty(self, stream: str) -> bool:
+        """Whether a stream's log has never held a record."""
+        return not any(admin.end_offsets(self._bootstrap, topic(LOG, stream)).values())
+
+    def write(self, stream: str, partitions: int, record: bytes) -> dict[int, int]:
+        """Append a control record to every partition of the log; its offset in each."""
+        calls = [
+            self._producer.send(topic(LOG, stream), [{"key": None, "value": record}], partition)
+            for partition in range(partitions)
+        ]
+        return dict(place for call in calls for place in _acknowledged(call))
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Tell every service; the latest of a key stays."""
+        _acknowledged(
+            self._producer.send(
+                REGISTRY.name,
+                [{"key": announcement_key(told), "value": encode(told)} for told in announcements],
+            )
+        )
+
+    def healthy(self) -> bool:
+        """False once the process must be restarted."""
+        return self._producer.healthy()
+
+    def close(self) -> None:
+        """Write what is under way and leave."""
+        self._producer.close(5.0)
+
+
+def announcement_key(told: Announcement) -> bytes:
+    """`stream/S` or `deployment/S/M`."""
+    if isinstance(told, StreamAnnounced):
+        return f"stream/{told.stream}".encode()
+    return f"deployment/{told.stream}/{told.model}".encode()
+
+
+def _acknowledged(call: Acknowledgement) -> list[tuple[int, int]]:
+    try:
+        return call.result(ACKNOWLEDGED_SECONDS)
+    except TimeoutError:
+        raise Transient("the broker did not acknowledge in time") from None

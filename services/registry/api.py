@@ -1,0 +1,359 @@
+"""The registry over HTTP. Routes only read the request, ask the registry and shape the answer.
+
+They are plain functions, which FastAPI runs on threads: the database and the wait for the broker block, and must not
+block the event loop.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from pydantic import ValidationError
+
+from headrace.contracts import odcs
+from headrace.contracts.stream import from_dict
+from headrace.errors import Unusable
+from headrace.keys import Key
+from headrace.web import Problem, require
+from services.registry import documents, views
+from services.registry.domain.controls import Verb
+from services.registry.domain.lifecycle import Conflict
+from services.registry.registry import Registry
+from services.registry.store import Absent, rfc3339
+from services.registry.tables import ContractRow, DeploymentRow, StreamRow, VersionRow
+
+reader = require("reader", "producer")
+operator = require("operator")
+admin = require("admin")
+
+StreamName = Annotated[str, Path(max_length=63, description="The stream's name")]
+ModelName = Annotated[str, Path(max_length=63, description="The model's name")]
+Number = Annotated[int, Path(ge=1, le=2**31)]
+Limit = Annotated[int, Query(ge=1, le=500, description="At most so many")]
+After = Annotated[str, Query(max_length=63, description="Begin after this name: `next` of the page before")]
+
+_CONTRACT_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "An ODCS 3.1 document, or `{contract: ...}` with the plain form",
+        "content": {
+            "application/yaml": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"type": "object"}},
+        },
+    }
+}
+_MODEL_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": views.ModelSubmission.model_json_schema()},
+            "application/yaml": {"schema": views.ModelSubmission.model_json_schema()},
+        },
+    }
+}
+
+
+async def _body(request: Request) -> bytes:
+    if not documents.understood(request.headers.get("content-type", "")):
+        raise Problem(415, detail="Send application/json or application/yaml.")
+    return await request.body()
+
+
+RawBody = Annotated[bytes, Depends(_body)]
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turns the registry's own errors into problems."""
+    try:
+        yield
+    except Absent as error:
+        raise Problem(404, detail=f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+    except Conflict as error:
+        extra = {"changes": error.changes} if error.changes else None
+        raise Problem(409, "Contradicts what is", str(error), extra=extra) from None
+
+
+def build_routes(registry: Registry) -> APIRouter:
+    """All routes of the registry."""
+    router = APIRouter(prefix="/v1")
+    _stream_routes(router, registry)
+    _model_routes(router, registry)
+    _deployment_routes(router, registry)
+    return router
+
+
+def _stream_routes(router: APIRouter, registry: Registry) -> None:
+    store = registry.store
+
+    @router.post(
+        "/streams",
+        status_code=201,
+        tags=["streams"],
+        openapi_extra=_CONTRACT_BODY,
+        responses={200: {"model": views.StreamCreated, "description": "This contract holds already"}},
+        summary="Create a stream, or give it a compatible new contract",
+    )
+    def create_stream(
+        request: Request, response: Response, body: RawBody, key: Annotated[Key, Depends(admin)]
+    ) -> views.StreamCreated:
+        with told():
+            contract = documents.read_contract(body, request.headers.get("content-type", ""))
+            version, created = registry.adopt(contract, key.name)
+        response.status_code = 201 if created else 200
+        return views.StreamCreated(
+            stream=contract.name, version=version, partitions=contract.partitions, created=created
+        )
+
+    @router.get("/streams", tags=["streams"], dependencies=[Depends(reader)], summary="List streams")
+    def list_streams(limit: Limit = 200, after: After = "") -> views.Streams:
+        rows = store.streams(limit + 1, after)
+        return views.Streams(
+            streams=[_stream_summary(registry, row) for row in rows[:limit]],
+            next=rows[limit - 1].name if len(rows) > limit else None,
+        )
+
+    @router.get(
+        "/streams/{stream}", tags=["streams"], dependencies=[Depends(reader)], summary="Show a stream"
+    )
+    def show_stream(stream: StreamName) -> views.StreamDetail:
+        with told():
+            row, contract = store.stream(stream), store.contract(stream)
+            return views.StreamDetail(
+                stream=stream,
+                version=contract.version,
+                partitions=row.partitions,
+                contract=contract.document,
+                deployments=[_deployment(*found) for found in store.deployments(stream)],
+                created_at=rfc3339(row.created_ms),
+            )
+
+    @router.get(
+        "/streams/{stream}/contract",
+        tags=["streams"],
+        dependencies=[Depends(reader)],
+        response_model=None,
+        responses={
+            200: {
+                "description": "The contract: an ODCS 3.1 document in YAML, or the plain form in JSON",
+                "content": {"application/yaml": {"schema": {"type": "string"}}},
+            }
+        },
+        summary="A stream's contract, as a document",
+    )
+    def show_contract(
+        stream: StreamName,
+        format: Literal["odcs", "plain"] = "odcs",
+        version: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+    ) -> Response | dict[str, Any]:
+        with told():
+            document = store.contract(stream, version).document
+        if format == "plain":
+            return document
+        return Response(odcs.dump(from_dict(document)), media_type="application/yaml")
+
+    @router.get(
+        "/streams/{stream}/versions",
+        tags=["streams"],
+        dependencies=[Depends(reader)],
+        summary="All versions of a stream's contract",
+    )
+    def list_contracts(stream: StreamName) -> views.ContractVersions:
+        with told():
+            return views.ContractVersions(
+                stream=stream, versions=[_contract_version(row) for row in store.contracts(stream)]
+            )
+
+
+def _model_routes(router: APIRouter, registry: Registry) -> None:
+    store = registry.store
+
+    @router.post(
+        "/models",
+        status_code=201,
+        tags=["models"],
+        openapi_extra=_MODEL_BODY,
+        responses={
+            200: {"model": views.ModelCreated, "description": "This specification is registered already"}
+        },
+        summary="Register a model specification",
+    )
+    def create_model(
+        request: Request, response: Response, body: RawBody, key: Annotated[Key, Depends(operator)]
+    ) -> views.ModelCreated:
+        with told():
+            submission = _submission(documents.read(body, request.headers.get("content-type", "")))
+            document = documents.read_specification(submission.specification)
+            version, digest, created = registry.submit(
+                submission.name, document, submission.description, key.name
+            )
+        response.status_code = 201 if created else 200
+        return views.ModelCreated(model=submission.name, version=version, digest=digest, created=created)
+
+    @router.get("/models", tags=["models"], dependencies=[Depends(reader)], summary="List models")
+    def list_models(limit: Limit = 200, after: After = "") -> views.Models:
+        rows = store.models(limit + 1, after)
+        return views.Models(
+            models=[
+                views.ModelSummary(
+                    model=row.model,
+                    version=row.version,
+                    digest=row.digest,
+                    description=row.description,
+                    created_at=rfc3339(row.created_ms),
+                )
+                for row in rows[:limit]
+            ],
+            next=rows[limit - 1].model if len(rows) > limit else None,
+        )
+
+    @router.get("/models/{model}", tags=["models"], dependencies=[Depends(reader)], summary="Show a model")
+    def show_model(model: ModelName) -> views.ModelDetail:
+        with told():
+            rows = store.versions(model)
+        return views.ModelDetail(
+            model=model, version=rows[-1].version, versions=[_model_version(row) for row in rows]
+        )
+
+    @router.get(
+        "/models/{model}/versions/{version}",
+        tags=["models"],
+        dependencies=[Depends(reader)],
+        summary="A version of a model's specification",
+    )
+    def show_version(model: ModelName, version: Number) -> views.ModelVersion:
+        with told():
+            return _model_version(store.version(model, version))
+
+
+def _deployment_routes(router: APIRouter, registry: Registry) -> None:
+    store = registry.store
+
+    @router.post(
+        "/streams/{stream}/deployments",
+        status_code=201,
+        tags=["deployments"],
+        responses={200: {"model": views.DeploymentMade, "description": "It is deployed so already"}},
+        summary="Put a model on a stream",
+    )
+    def deploy(
+        stream: StreamName,
+        request: Annotated[views.DeploymentRequest, Body()],
+        response: Response,
+        key: Annotated[Key, Depends(operator)],
+    ) -> views.DeploymentMade:
+        with told():
+            created = registry.deploy(stream, request.model, request.version, request.role, key.name)
+            placed = _found(registry, stream, request.model)
+        response.status_code = 201 if created else 200
+        return views.DeploymentMade(
+            stream=stream,
+            model=placed.model,
+            version=placed.version,
+            role=placed.role,
+            created=created,
+            offsets=placed.offsets,
+        )
+
+    @router.get(
+        "/streams/{stream}/deployments",
+        tags=["deployments"],
+        dependencies=[Depends(reader)],
+        summary="Every model that is or was on a stream",
+    )
+    def list_deployments(stream: StreamName) -> views.Deployments:
+        with told():
+            return views.Deployments(deployments=[_deployment(*found) for found in store.deployments(stream)])
+
+    def add(verb: Verb, summary: str) -> None:
+        @router.post(
+            f"/streams/{{stream}}/deployments/{{model}}/{verb}",
+            tags=["deployments"],
+            summary=summary,
+            name=verb,
+        )
+        def change(
+            stream: StreamName, model: ModelName, key: Annotated[Key, Depends(operator)]
+        ) -> views.Change:
+            with told():
+                changed, offsets = registry.change(stream, model, verb, key.name)
+                present = _found(registry, stream, model)
+            return views.Change(
+                stream=stream,
+                model=model,
+                version=present.version,
+                role=present.role,
+                frozen=present.frozen,
+                changed=changed,
+                offsets=offsets,
+            )
+
+    add("promote", "Make a deployed model the champion")
+    add("retire", "Take a model off a stream")
+    add("freeze", "Stop a model's learning; it goes on answering")
+    add("unfreeze", "Resume a model's learning")
+
+
+def _submission(document: dict[str, Any]) -> views.ModelSubmission:
+    try:
+        return views.ModelSubmission.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise Unusable(first["msg"], where=".".join(map(str, first["loc"]))) from None
+
+
+def _found(registry: Registry, stream: str, model: str) -> views.Deployment:
+    for row, offsets in registry.store.deployments(stream):
+        if row.model == model:
+            return _deployment(row, offsets)
+    raise Absent(f"{model} is not deployed on {stream}")
+
+
+def _deployment(row: DeploymentRow, offsets: dict[str, int] | None) -> views.Deployment:
+    return views.Deployment(
+        stream=row.stream,
+        model=row.model,
+        version=row.version,
+        role=cast(views.Standing, row.role),
+        frozen=row.frozen,
+        state="pending" if offsets is None else "effective",
+        offsets=offsets,
+        digest=row.digest,
+        changed_at=rfc3339(row.changed_ms),
+    )
+
+
+def _stream_summary(registry: Registry, row: StreamRow) -> views.StreamSummary:
+    contract = registry.store.contract(row.name)
+    champions = [found.model for found, _ in registry.store.deployments(row.name) if found.role == "champion"]
+    return views.StreamSummary(
+        stream=row.name,
+        version=contract.version,
+        partitions=row.partitions,
+        task=contract.document["task"],
+        champion=champions[0] if champions else None,
+        created_at=rfc3339(row.created_ms),
+    )
+
+
+def _contract_version(row: ContractRow) -> views.ContractVersion:
+    return views.ContractVersion(
+        version=row.version,
+        digest=row.digest,
+        created_at=rfc3339(row.created_ms),
+        created_by=row.created_by,
+        contract=row.document,
+    )
+
+
+def _model_version(row: VersionRow) -> views.ModelVersion:
+    return views.ModelVersion(
+        model=row.model,
+        version=row.version,
+        digest=row.digest,
+        description=row.description,
+        created_at=rfc3339(row.created_ms),
+        created_by=row.created_by,
+        specification=row.specification,
+    )

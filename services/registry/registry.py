@@ -1,0 +1,208 @@
+"""What the registry does: decide, write to the log, announce; and finish what a crash left half-done.
+
+A decision is made in the database first (`store`), as pending. Then its control record is appended to every partition
+of the stream's log, the offsets are noted, and the change is announced on `headrace.registry`. `settle` does the
+latter three for whatever a stream still lacks, so a request, a retry and a restart run the same code: each picks up
+where the last one died. Writing order per stream is the order of decisions, held by one lock a stream.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol, cast
+
+import structlog
+
+from headrace.contracts.compatibility import breaking_changes
+from headrace.contracts.events import Announcement, DeploymentAnnounced, StreamAnnounced
+from headrace.contracts.stream import StreamContract, from_dict
+from headrace.errors import HeadraceError, Transient, Unusable
+from headrace.fold import specification as specifications
+from services.registry.domain.controls import Verb
+from services.registry.domain.lifecycle import Conflict, check_model_name
+from services.registry.store import Absent, Store
+
+PAGE = 500
+RETRY_SECONDS = 2.0
+
+_log = structlog.stdlib.get_logger("registry")
+
+
+class ControlLog(Protocol):
+    """What the registry needs of Kafka; see `agents.KafkaControlLog`."""
+
+    def ensure_platform(self) -> None:
+        """Make the platform's topics."""
+        ...
+
+    def ensure_stream(self, stream: str, partitions: int) -> None:
+        """Make a stream's topics."""
+        ...
+
+    def is_empty(self, stream: str) -> bool:
+        """Whether the stream's log has never held a record."""
+        ...
+
+    def write(self, stream: str, partitions: int, record: bytes) -> dict[int, int]:
+        """Append to every partition; the offsets."""
+        ...
+
+    def announce(self, announcements: Sequence[Announcement]) -> None:
+        """Tell every service."""
+        ...
+
+
+class Registry:
+    """The registry's operations. Safe to use from several threads; each returns once its change is in the log.
+
+    Raise `Unusable` (what was handed over is wrong), `Conflict` (it contradicts the present), `Absent` (no such
+    thing), `Transient` (broker or database away: the decision, if made, is finished later; asking again is harmless).
+    """
+
+    def __init__(self, store: Store, log: ControlLog) -> None:
+        self.store = store
+        self._log = log
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._stopping = threading.Event()
+        self.settled = threading.Event()
+        """Set once everything an earlier life left behind has been finished and announced."""
+
+    # -- streams ------------------------------------------------------------------------------------------------------
+
+    def adopt(self, contract: StreamContract, by: str) -> tuple[int, bool]:
+        """Create the stream, or give it a compatible new contract: (version, whether anything changed)."""
+
+        def breaking(present: StreamContract) -> None:
+            changes = breaking_changes(present, contract)
+            if changes:
+                raise Conflict(
+                    f"the contract breaks what {contract.name} promises: {'; '.join(changes)}", changes
+                )
+
+        try:
+            present = self.store.contract(contract.name)
+        except Absent:
+            pass
+        else:
+            breaking(from_dict(present.document))
+        self._log.ensure_stream(contract.name, contract.partitions)
+        answer = self.store.adopt(contract, breaking, from_dict, by)
+        self._finish(contract.name)
+        return answer
+
+    # -- models -------------------------------------------------------------------------------------------------------
+
+    def submit(self, name: str, document: dict[str, Any], description: str, by: str) -> tuple[int, str, bool]:
+        """Register a specification: (version, digest, whether it is new)."""
+        check_model_name(name)
+        canonical = specifications.check(document).document
+        digest = specifications.digest(canonical)
+        version, created = self.store.submit(name, digest, canonical, description, by)
+        return version, digest, created
+
+    # -- deployments --------------------------------------------------------------------------------------------------
+
+    def deploy(
+        self, stream: str, model: str, version: int | None, role: Literal["champion", "challenger"], by: str
+    ) -> bool:
+        """Put a model version on the stream; False if it is there already."""
+        contract = from_dict(self.store.contract(stream).document)
+        chosen = self.store.version(model, version)
+        try:
+            specifications.check(chosen.specification, task=contract.task, fields=contract.fields)
+        except Unusable as error:
+            raise Unusable(
+                f"{model} does not fit stream {stream}: {error.reason}", where=error.where
+            ) from None
+        created = self.store.deploy(stream, chosen, role, by)
+        self._finish(stream)
+        return created
+
+    def change(self, stream: str, model: str, verb: Verb, by: str) -> tuple[bool, dict[str, int] | None]:
+        """Promote, retire, freeze or unfreeze a deployed model.
+
+        Returns whether it changed, and from which offset of each partition on (None if it was so already).
+        """
+        sequence = self.store.change(stream, model, verb, by)
+        self._finish(stream)
+        return sequence is not None, None if sequence is None else self.store.offsets(stream, sequence)
+
+    # -- finishing ----------------------------------------------------------------------------------------------------
+
+    def _finish(self, stream: str) -> None:
+        try:
+            self.settle(stream)
+        except Transient as error:
+            raise Transient(f"decided; it takes effect once it can be written to the log: {error}") from None
+
+    def settle(self, stream: str, *, announce: bool = False) -> None:
+        """Write what is pending, in order, and announce what was not announced (or all, with `announce`)."""
+        with self._locks[stream]:
+            for decision in self.store.pending(stream):
+                offsets = self._log.write(decision.stream, decision.partitions, decision.record)
+                self.store.effective(decision, offsets)
+            row = self.store.stream(stream)
+            if announce or row.announced < row.sequence:
+                self._log.announce(self._announcements(stream, row.partitions))
+                self.store.announced(stream, row.sequence)
+
+    def _announcements(self, stream: str, partitions: int) -> list[Announcement]:
+        contract = self.store.contract(stream)
+        told: list[Announcement] = [StreamAnnounced(stream, contract.version, partitions, contract.document)]
+        for row, _ in self.store.deployments(stream):
+            role = cast(Literal["champion", "challenger", "retired"], row.role)
+            told.append(DeploymentAnnounced(stream, row.model, row.version, role, row.changed_ms, row.digest))
+        return told
+
+    def restore(self) -> None:
+        """Bring Kafka to where the database is: topics, pending decisions, every announcement.
+
+        A log that is empty although decisions were written to it has been lost (a wiped broker): all decisions of that
+        stream are written again.
+        """
+        self._log.ensure_platform()
+        after = ""
+        while page := self.store.streams(PAGE, after):
+            for row in page:
+                try:
+                    self._restore(row.name, row.partitions)
+                except (Unusable, Absent) as error:
+                    # Its topics were made otherwise by somebody else: the other streams must not suffer for it.
+                    _log.error("a stream cannot be restored", stream=row.name, reason=str(error))
+            after = page[-1].name
+        self.settled.set()
+
+    def _restore(self, stream: str, partitions: int) -> None:
+        self._log.ensure_stream(stream, partitions)
+        if self._log.is_empty(stream):
+            self.store.reopen(stream)
+        self.settle(stream, announce=True)
+
+    def keep_settled(self) -> None:
+        """Run until `stop`: restore, then now and then finish what a broker's absence left pending."""
+        while not self._stopping.is_set():
+            try:
+                if self.settled.is_set():
+                    self._settle_all()
+                else:
+                    self.restore()
+                    _log.info("registry restored")
+            except Transient as error:
+                _log.warning("not settled yet", reason=str(error))
+            except HeadraceError as error:
+                _log.error("cannot settle", reason=str(error))
+            self._stopping.wait(RETRY_SECONDS)
+
+    def stop(self) -> None:
+        """End `keep_settled`."""
+        self._stopping.set()
+
+    def _settle_all(self) -> None:
+        for name in self.store.unsettled():
+            self.settle(name)
+
+
+def now_ms() -> int:
+    """The wall clock: when people decided. Never part of a log's event time."""
+    return time.time_ns() // 1_000_000

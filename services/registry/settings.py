@@ -1,0 +1,32 @@
+"""Settings of the registry: the only place where it reads the environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RegistrySettings(BaseSettings):
+    """HEADRACE_* variables; see docs/settings.md."""
+
+    model_config = SettingsConfigDict(frozen=True, env_prefix="HEADRACE_", populate_by_name=True)
+
+    bootstrap: str = "127.0.0.1:9092"
+    home: Path = Path.home() / ".headrace"
+    keys: Path | None = None
+    host: str = Field("127.0.0.1", validation_alias="HEADRACE_REGISTRY_HOST")
+    port: int = Field(8104, validation_alias="HEADRACE_REGISTRY_PORT")
+    database_url: str = ""
+    """SQLAlchemy URL; empty is SQLite in the home folder. PostgreSQL: `postgresql+psycopg://user:password@host/name`."""
+    replication: int = Field(1, ge=1, le=9, validation_alias="HEADRACE_REPLICATION")
+    """Replicas of the topics that the registry makes; 3 on a cluster."""
+
+    @property
+    def key_file(self) -> Path:
+        """Where API keys are kept."""
+        return self.keys or self.home / "keys.json"
+
+    @property
+    def database(self) -> str:
+        """The database URL that is meant."""
+        return self.database_url or f"sqlite:///{self.home / 'registry.db'}"

@@ -1,0 +1,477 @@
+"""The registry's memory: every decision is one transaction, and a decision made on stale state is made again.
+
+A stream's row carries a number that counts its decisions; whoever decides raises it only if nobody else has since the
+state was read. So two registries on one PostgreSQL cannot crown two champions, and versions have no gaps.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from sqlalchemy import CursorResult, Engine, func, select, update
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from headrace.contracts.stream import StreamContract
+from headrace.errors import Fatal, Transient
+from services.registry.domain import controls, lifecycle
+from services.registry.domain.lifecycle import Deployed, LineUp, Standing
+from services.registry.tables import (
+    SCHEMA_VERSION,
+    WRITING,
+    Base,
+    ContractRow,
+    ControlRow,
+    DeploymentRow,
+    ModelRow,
+    SchemaRow,
+    StreamRow,
+    VersionRow,
+    make_engine,
+)
+
+Result = TypeVar("Result")
+ATTEMPTS = 10
+
+
+class Absent(Exception):
+    """There is nothing by that name; the text says what."""
+
+
+class _Stale(Exception):
+    """Somebody else decided in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A decision that has yet to reach the log."""
+
+    stream: str
+    sequence: int
+    partitions: int
+    record: bytes
+
+
+class Store:
+    """The database. Safe to use from several threads. Raises `Transient` when the database is away."""
+
+    def __init__(self, url: str, now_ms: Callable[[], int]) -> None:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self._engine: Engine = make_engine(url)
+        self._writing: Engine = self._engine.execution_options(**{WRITING: True})
+        self._now_ms = now_ms
+
+    def prepare(self) -> None:
+        """Make the tables if need be. Raises `Fatal` if they are of another version of the registry."""
+
+        def work(session: Session) -> None:
+            Base.metadata.create_all(session.connection())
+            found = session.scalars(select(SchemaRow.version)).all()
+            if not found:
+                session.add(SchemaRow(version=SCHEMA_VERSION))
+            elif list(found) != [SCHEMA_VERSION]:
+                raise Fatal(f"the database has schema {found}, this registry needs {SCHEMA_VERSION}")
+
+        self._write(work)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def reachable(self) -> bool:
+        """Whether the database answers."""
+        try:
+            self._read(lambda session: session.execute(select(1)))
+        except Transient:
+            return False
+        return True
+
+    # -- contracts ----------------------------------------------------------------------------------------------------
+
+    def adopt(
+        self,
+        contract: StreamContract,
+        breaking: Callable[[StreamContract], None],
+        current: Callable[[dict[str, Any]], StreamContract],
+        by: str,
+    ) -> tuple[int, bool]:
+        """Make `contract` the stream's next version, or find that it is the present one: (version, whether new).
+
+        breaking: raises `Conflict` if the contract may not follow the present one. current: reads a plain form.
+        """
+
+        def work(session: Session) -> tuple[int, bool]:
+            now = self._now_ms()
+            digest = contract_digest(contract)
+            present = _latest_contract(session, contract.name)
+            if present is not None:
+                if present.digest == digest:
+                    return present.version, False
+                breaking(current(present.document))
+            else:
+                session.add(
+                    StreamRow(
+                        name=contract.name,
+                        partitions=contract.partitions,
+                        sequence=0,
+                        announced=0,
+                        created_ms=now,
+                    )
+                )
+                session.flush()
+            version = present.version + 1 if present else 1
+            document = {**contract.to_dict(), "version": version}
+            session.add(
+                ContractRow(
+                    stream=contract.name,
+                    version=version,
+                    digest=digest,
+                    document=document,
+                    created_ms=now,
+                    created_by=by,
+                )
+            )
+            identity, record = controls.adopted(contract.name, version, document)
+            self._decide(session, _stream(session, contract.name), identity, record, by)
+            return version, True
+
+        return self._write(work)
+
+    def streams(self, limit: int, after: str = "") -> list[StreamRow]:
+        """Streams by name, those after `after`."""
+        query = select(StreamRow).where(StreamRow.name > after).order_by(StreamRow.name).limit(limit)
+        return self._read(lambda session: list(session.scalars(query)))
+
+    def stream(self, name: str) -> StreamRow:
+        """A stream, or `Absent`."""
+        return self._read(lambda session: _stream(session, name))
+
+    def contract(self, stream: str, version: int | None = None) -> ContractRow:
+        """A version of a stream's contract (None: the present one), or `Absent`."""
+
+        def work(session: Session) -> ContractRow:
+            _stream(session, stream)
+            found = (
+                _latest_contract(session, stream)
+                if version is None
+                else session.get(ContractRow, (stream, version))
+            )
+            if found is None:
+                raise Absent(f"stream {stream} has no contract version {version}")
+            return found
+
+        return self._read(work)
+
+    def contracts(self, stream: str) -> list[ContractRow]:
+        """All versions of a stream's contract, oldest first, or `Absent`."""
+
+        def work(session: Session) -> list[ContractRow]:
+            _stream(session, stream)
+            query = select(ContractRow).where(ContractRow.stream == stream).order_by(ContractRow.version)
+            return list(session.scalars(query))
+
+        return self._read(work)
+
+    # -- models -------------------------------------------------------------------------------------------------------
+
+    def submit(
+        self, model: str, digest: str, specification: dict[str, Any], description: str, by: str
+    ) -> tuple[int, bool]:
+        """Make a specification the model's next version, or find the version that has it: (version, whether new)."""
+
+        def work(session: Session) -> tuple[int, bool]:
+            now = self._now_ms()
+            if session.get(ModelRow, model) is None:
+                session.add(ModelRow(name=model, created_ms=now))
+                session.flush()
+            same = select(VersionRow.version).where(VersionRow.model == model, VersionRow.digest == digest)
+            found = session.scalar(same)
+            if found is not None:
+                return found, False
+            version = _latest_version(session, model) + 1
+            session.add(
+                VersionRow(
+                    model=model,
+                    version=version,
+                    digest=digest,
+                    specification=specification,
+                    description=description,
+                    created_ms=now,
+                    created_by=by,
+                )
+            )
+            return version, True
+
+        return self._write(work)
+
+    def models(self, limit: int, after: str = "") -> list[VersionRow]:
+        """The latest version of every model, by name, those after `after`."""
+        latest = (
+            select(VersionRow.model, func.max(VersionRow.version).label("version"))
+            .where(VersionRow.model > after)
+            .group_by(VersionRow.model)
+            .order_by(VersionRow.model)
+            .limit(limit)
+            .subquery()
+        )
+        query = (
+            select(VersionRow)
+            .join(latest, (VersionRow.model == latest.c.model) & (VersionRow.version == latest.c.version))
+            .order_by(VersionRow.model)
+        )
+        return self._read(lambda session: list(session.scalars(query)))
+
+    def version(self, model: str, version: int | None = None) -> VersionRow:
+        """A version of a model (None: the latest), or `Absent`."""
+
+        def work(session: Session) -> VersionRow:
+            number = _latest_version(session, model) if version is None else version
+            found = session.get(VersionRow, (model, number))
+            if found is None:
+                raise Absent(
+                    f"there is no model {model}" if version is None else f"no version {version} of {model}"
+                )
+            return found
+
+        return self._read(work)
+
+    def versions(self, model: str) -> list[VersionRow]:
+        """All versions of a model, oldest first, or `Absent`."""
+        query = select(VersionRow).where(VersionRow.model == model).order_by(VersionRow.version)
+        found = self._read(lambda session: list(session.scalars(query)))
+        if not found:
+            raise Absent(f"there is no model {model}")
+        return found
+
+    # -- deployments --------------------------------------------------------------------------------------------------
+
+    def deploy(
+        self, stream: str, chosen: VersionRow, role: Literal["champion", "challenger"], by: str
+    ) -> bool:
+        """Decide that a model version takes its place; False if it has it already. Raises `Conflict`, `Absent`."""
+
+        def work(session: Session) -> bool:
+            row = _stream(session, stream)
+            before = _line_up(session, stream)
+            after = lifecycle.deploy(before, chosen.model, chosen.version, chosen.digest, role)
+            if after is None:
+                return False
+            sequence = row.sequence + 1
+            identity, record = controls.deployed(
+                stream, sequence, chosen.model, chosen.version, chosen.specification, role
+            )
+            self._record(session, stream, before, after, sequence, placed=chosen.model)
+            self._decide(session, row, identity, record, by)
+            return True
+
+        return self._write(work)
+
+    def change(self, stream: str, model: str, verb: controls.Verb, by: str) -> int | None:
+        """Decide a change of a deployed model; the decision's number, None if it is so already.
+
+        Raises `Conflict`, `Absent`.
+        """
+
+        def work(session: Session) -> int | None:
+            row = _stream(session, stream)
+            before = _line_up(session, stream)
+            after = _changed(before, model, verb)
+            if after is None:
+                return None
+            sequence = row.sequence + 1
+            identity, record = controls.changed(stream, sequence, model, verb)
+            self._record(session, stream, before, after, sequence)
+            self._decide(session, row, identity, record, by)
+            return sequence
+
+        return self._write(work)
+
+    def deployments(self, stream: str) -> list[tuple[DeploymentRow, dict[str, int] | None]]:
+        """Every model that is or was on the stream, with where its deployment lies in the log (None: pending)."""
+
+        def work(session: Session) -> list[tuple[DeploymentRow, dict[str, int] | None]]:
+            _stream(session, stream)
+            query = (
+                select(DeploymentRow, ControlRow.offsets)
+                .join(
+                    ControlRow,
+                    (ControlRow.stream == DeploymentRow.stream)
+                    & (ControlRow.sequence == DeploymentRow.sequence),
+                )
+                .where(DeploymentRow.stream == stream)
+                .order_by(DeploymentRow.model)
+            )
+            return [(row, offsets) for row, offsets in session.execute(query)]
+
+        return self._read(work)
+
+    # -- the journal --------------------------------------------------------------------------------------------------
+
+    def pending(self, stream: str) -> list[Pending]:
+        """Decisions about a stream that have yet to reach its log, in order."""
+        query = (
+            select(ControlRow.stream, ControlRow.sequence, StreamRow.partitions, ControlRow.record)
+            .join(StreamRow, StreamRow.name == ControlRow.stream)
+            .where(ControlRow.stream == stream, ControlRow.offsets.is_(None))
+            .order_by(ControlRow.sequence)
+        )
+        return self._read(lambda session: [Pending(*row) for row in session.execute(query)])
+
+    def effective(self, decision: Pending, offsets: dict[int, int]) -> None:
+        """The decision is in the log, there."""
+        written = {str(partition): offset for partition, offset in sorted(offsets.items())}
+        statement = (
+            update(ControlRow)
+            .where(ControlRow.stream == decision.stream, ControlRow.sequence == decision.sequence)
+            .values(offsets=written)
+        )
+        self._write(lambda session: session.execute(statement))
+
+    def offsets(self, stream: str, sequence: int) -> dict[str, int] | None:
+        """Where a decision lies in the log; None if it is pending."""
+        query = select(ControlRow.offsets).where(ControlRow.stream == stream, ControlRow.sequence == sequence)
+        return self._read(lambda session: session.scalar(query))
+
+    def unsettled(self) -> list[str]:
+        """Streams with a decision that is pending or not announced."""
+        query = (
+            select(StreamRow.name).where(StreamRow.announced < StreamRow.sequence).order_by(StreamRow.name)
+        )
+        return self._read(lambda session: list(session.scalars(query)))
+
+    def reopen(self, stream: str) -> None:
+        """The log has lost its records: every decision has to be written again."""
+
+        def work(session: Session) -> None:
+            rewrite = update(ControlRow).where(ControlRow.stream == stream)
+            session.execute(rewrite.values(offsets=None))
+            session.execute(update(StreamRow).where(StreamRow.name == stream).values(announced=0))
+
+        self._write(work)
+
+    def announced(self, stream: str, sequence: int) -> None:
+        """Everything about the stream up to this decision has been announced."""
+        statement = (
+            update(StreamRow)
+            .where(StreamRow.name == stream, StreamRow.announced < sequence)
+            .values(announced=sequence)
+        )
+        self._write(lambda session: session.execute(statement))
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _decide(self, session: Session, row: StreamRow, identity: str, record: bytes, by: str) -> None:
+        """Write the decision down as the stream's next, provided that nobody was faster."""
+        sequence = row.sequence + 1
+        session.flush()
+        raised = session.execute(
+            update(StreamRow)
+            .where(StreamRow.name == row.name, StreamRow.sequence == row.sequence)
+            .values(sequence=sequence)
+            .execution_options(synchronize_session=False)
+        )
+        if cast(CursorResult[Any], raised).rowcount != 1:
+            raise _Stale
+        session.add(
+            ControlRow(
+                stream=row.name,
+                sequence=sequence,
+                id=identity,
+                record=record,
+                made_ms=self._now_ms(),
+                made_by=by,
+            )
+        )
+
+    def _record(
+        self, session: Session, stream: str, before: LineUp, after: LineUp, sequence: int, placed: str = ""
+    ) -> None:
+        for model, deployed in after.items():
+            if before.get(model) == deployed and model != placed:
+                continue
+            row = session.get(DeploymentRow, (stream, model))
+            if row is None:
+                row = DeploymentRow(stream=stream, model=model, sequence=sequence)
+                session.add(row)
+            row.version, row.digest = deployed.version, deployed.digest
+            row.role, row.frozen = deployed.role, deployed.frozen
+            row.changed_ms = self._now_ms()
+            if model == placed:
+                row.sequence = sequence
+
+    def _read(self, work: Callable[[Session], Result]) -> Result:
+        return self._attempt(self._engine, work)
+
+    def _write(self, work: Callable[[Session], Result]) -> Result:
+        for _ in range(ATTEMPTS):
+            try:
+                return self._attempt(self._writing, work)
+            except (_Stale, IntegrityError):
+                continue
+        raise Transient("too many changes at once: the decision was not made")
+
+    def _attempt(self, engine: Engine, work: Callable[[Session], Result]) -> Result:
+        try:
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                return work(session)
+        except (OperationalError, InterfaceError) as error:
+            raise Transient(f"the registry's database does not answer: {type(error.orig).__name__}") from None
+
+
+def contract_digest(contract: StreamContract) -> str:
+    """sha256 of the contract, its version number left out: equal digests mean the same contract."""
+    # A part that is all defaults is `{}` or left out, by how the contract was built; it means the same.
+    plain = {name: value for name, value in contract.to_dict().items() if name != "version" and value != {}}
+    return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def rfc3339(milliseconds: int) -> str:
+    """A time as text, for people."""
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+def _changed(before: LineUp, model: str, verb: controls.Verb) -> LineUp | None:
+    match verb:
+        case "promote":
+            return lifecycle.promote(before, model)
+        case "retire":
+            return lifecycle.retire(before, model)
+        case _:
+            return lifecycle.freeze(before, model, verb == "freeze")
+
+
+def _stream(session: Session, name: str) -> StreamRow:
+    row = session.get(StreamRow, name)
+    if row is None:
+        raise Absent(f"there is no stream {name}")
+    return row
+
+
+def _latest_contract(session: Session, stream: str) -> ContractRow | None:
+    query = (
+        select(ContractRow).where(ContractRow.stream == stream).order_by(ContractRow.version.desc()).limit(1)
+    )
+    return session.scalar(query)
+
+
+def _latest_version(session: Session, model: str) -> int:
+    return session.scalar(select(func.max(VersionRow.version)).where(VersionRow.model == model)) or 0
+
+
+def _line_up(session: Session, stream: str) -> LineUp:
+    rows: Iterable[DeploymentRow] = session.scalars(
+        select(DeploymentRow).where(DeploymentRow.stream == stream)
+    )
+    return {
+        row.model: Deployed(row.model, row.version, row.digest, cast(Standing, row.role), row.frozen)
+        for row in rows
+    }

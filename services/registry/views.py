@@ -1,0 +1,180 @@
+"""What the registry's routes take and answer, as pydantic models: they are its OpenAPI document."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Standing = Literal["champion", "challenger", "retired"]
+State = Literal["pending", "effective"]
+
+
+class Strict(BaseModel):
+    """A request body: nothing unknown, nothing that is not finite."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class ModelSubmission(Strict):
+    """A specification to be registered as a version of model `name`."""
+
+    name: str = Field(max_length=63, examples=["lateness"])
+    specification: dict[str, Any] | str = Field(
+        description="The specification as an object, or as YAML text",
+        examples=[{"model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"], "seed": 42}],
+    )
+    description: str = Field("", max_length=2000)
+
+
+class DeploymentRequest(Strict):
+    """Which model takes which place. version: left out, it is the latest."""
+
+    model: str = Field(max_length=63)
+    version: int | None = Field(None, ge=1)
+    role: Literal["champion", "challenger"] = "champion"
+
+
+class StreamCreated(BaseModel):
+    """A stream and the version of its contract that now holds. created: whether this request changed anything."""
+
+    stream: str
+    version: int
+    partitions: int
+    created: bool
+
+
+class StreamSummary(BaseModel):
+    """A stream in a list."""
+
+    stream: str
+    version: int
+    partitions: int
+    task: str
+    champion: str | None
+    created_at: str
+
+
+class Streams(BaseModel):
+    """A page of streams. next: give it as `after` for the next page; None on the last."""
+
+    streams: list[StreamSummary]
+    next: str | None
+
+
+class Deployment(BaseModel):
+    """A model's place on a stream.
+
+    offsets: where its deployment lies in each partition of the log (it answers from there on); None while pending.
+    """
+
+    stream: str
+    model: str
+    version: int
+    role: Standing
+    frozen: bool
+    state: State
+    offsets: dict[str, int] | None
+    digest: str
+    changed_at: str
+
+
+class Deployments(BaseModel):
+    """Every model that is or was on a stream."""
+
+    deployments: list[Deployment]
+
+
+class StreamDetail(BaseModel):
+    """A stream: its contract in the plain form and its deployments."""
+
+    stream: str
+    version: int
+    partitions: int
+    contract: dict[str, Any]
+    deployments: list[Deployment]
+    created_at: str
+
+
+class ContractVersion(BaseModel):
+    """A version of a contract."""
+
+    version: int
+    digest: str
+    created_at: str
+    created_by: str
+    contract: dict[str, Any]
+
+
+class ContractVersions(BaseModel):
+    """All versions of a stream's contract, oldest first."""
+
+    stream: str
+    versions: list[ContractVersion]
+
+
+class ModelCreated(BaseModel):
+    """A registered specification. created: False if an identical one was there."""
+
+    model: str
+    version: int
+    digest: str
+    created: bool
+
+
+class ModelVersion(BaseModel):
+    """A version of a model's specification."""
+
+    model: str
+    version: int
+    digest: str
+    description: str
+    created_at: str
+    created_by: str
+    specification: dict[str, Any]
+
+
+class ModelSummary(BaseModel):
+    """A model in a list, by its latest version."""
+
+    model: str
+    version: int
+    digest: str
+    description: str
+    created_at: str
+
+
+class Models(BaseModel):
+    """A page of models."""
+
+    models: list[ModelSummary]
+    next: str | None
+
+
+class ModelDetail(BaseModel):
+    """A model and all its versions, oldest first."""
+
+    model: str
+    version: int
+    versions: list[ModelVersion]
+
+
+class Change(BaseModel):
+    """What became of a deployed model, and where in each partition of the log it takes effect."""
+
+    stream: str
+    model: str
+    version: int
+    role: Standing
+    frozen: bool
+    changed: bool
+    offsets: dict[str, int] | None
+
+
+class DeploymentMade(BaseModel):
+    """A model that took its place. created: False if it was there already."""
+
+    stream: str
+    model: str
+    version: int
+    role: Standing
+    created: bool
+    offsets: dict[str, int] | None

@@ -1,0 +1,599 @@
+"""The registry: on SQLite and PostgreSQL, against a real Kafka, and against a log that crashes at every step."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import httpx2
+import pytest
+import sqlalchemy
+import yaml
+from fastapi.testclient import TestClient
+
+from headrace import keys
+from headrace.contracts.codec import decode_log_record
+from headrace.contracts.events import ContractAdopted, DeploymentAnnounced, ModelDeployed, StreamAnnounced
+from headrace.contracts.stream import from_dict
+from headrace.contracts.topics import LOG, topic
+from headrace.errors import Fatal, Transient
+from headrace.kafka.follower import RegistryFollower
+from headrace.kafka.tail import Tail
+from headrace.web import PROBLEM
+from services.registry.__main__ import compose
+from services.registry.agents import announcement_key
+from services.registry.domain.lifecycle import Conflict
+from services.registry.registry import Registry, now_ms
+from services.registry.settings import RegistrySettings
+from services.registry.store import Store
+from tests.support import fresh, postgres
+
+SPECIFICATION = {"model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"], "seed": 42}
+OTHER = {"model": "naive_bayes.GaussianNB", "seed": 1}
+
+
+def contract(name, **changes):
+    plain = {
+        "name": name,
+        "task": "binary",
+        "partitions": 3,
+        "fields": [{"name": "a", "type": "number", "required": True}, {"name": "b", "type": "string"}],
+        "label": {"name": "late"},
+    }
+    return plain | changes
+
+
+# -- databases ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory) -> Iterator[str]:
+    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/db/registry.db"
+    url = request.getfixturevalue("postgres_server")
+    name = fresh("db").replace("-", "_")
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return url.rpartition("/")[0] + f"/{name}"
+
+
+def open_store(url):
+    store = Store(url, now_ms)
+    store.prepare()
+    return store
+
+
+# -- a log that may crash -------------------------------------------------------------------------------------------
+
+
+class Crash(BaseException):
+    """As good as kill -9: nothing in the registry may catch it."""
+
+
+class FakeLog:
+    """Kafka as the registry sees it; dies at its n-th step, before or after the step has its effect."""
+
+    def __init__(self):
+        self.records: dict[str, list[list[bytes]]] = {}
+        self.told: dict[bytes, object] = {}
+        self.steps = 0
+        self.crash_at = -1
+        self.crash_after = False
+        self.away = False
+
+    def step(self, effect):
+        if self.away:
+            raise Transient("the broker is away")
+        self.steps += 1
+        if self.steps == self.crash_at and not self.crash_after:
+            raise Crash
+        result = effect()
+        if self.steps == self.crash_at:
+            raise Crash
+        return result
+
+    def ensure_platform(self):
+        self.step(lambda: None)
+
+    def ensure_stream(self, stream, partitions):
+        self.step(lambda: self.records.setdefault(stream, [[] for _ in range(partitions)]))
+
+    def is_empty(self, stream):
+        return self.step(lambda: not any(self.records[stream]))
+
+    def write(self, stream, partitions, record):
+        offsets = {}
+        for number in range(partitions):
+            self.step(lambda number=number: self.records[stream][number].append(record))
+            offsets[number] = len(self.records[stream][number]) - 1
+        return offsets
+
+    def announce(self, announcements):
+        for told in announcements:
+            self.step(lambda told=told: self.told.__setitem__(announcement_key(told), told))
+
+    def applied(self, stream, partition):
+        """What a fold applies: every id once, in order."""
+        seen = {}
+        for record in self.records[stream][partition]:
+            control = decode_log_record(record)
+            seen.setdefault(control.id, control)
+        return list(seen.values())
+
+
+def scenario(registry):
+    """A life of a stream; asked again from the start, what is past is refused or without effect."""
+    steps = [
+        lambda: registry.adopt(from_dict(contract("s")), "ada"),
+        lambda: registry.submit("m", SPECIFICATION, "", "ada"),
+        lambda: registry.submit("n", OTHER, "", "ada"),
+        lambda: registry.deploy("s", "m", None, "champion", "ada"),
+        lambda: registry.deploy("s", "n", 1, "challenger", "ada"),
+        lambda: registry.change("s", "n", "promote", "ada"),
+        lambda: registry.change("s", "m", "freeze", "ada"),
+    ]
+    for step in steps:
+        with suppress(Conflict):
+            step()
+
+
+EXPECTED = ["contract/s/1", "deploy/s/m/1/2", "deploy/s/n/1/3", "promote/s/n/4", "freeze/s/m/5"]
+
+
+def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path):
+    """Killed before or after each effect on Kafka, restarted, and asked again: the same log, the same announcements."""
+    crashes = 0
+    for crash_after in (False, True):
+        for crash_at in range(1, 200):
+            url = f"sqlite:///{tmp_path}/{crash_after}-{crash_at}.db"
+            log = FakeLog()
+            log.crash_at, log.crash_after = crash_at, crash_after
+            try:
+                scenario(Registry(open_store(url), log))
+                if log.steps < crash_at:
+                    break
+            except Crash:
+                crashes += 1
+            store = open_store(url)
+            again = Registry(store, log)
+            again.restore()
+            assert store.unsettled() == []
+            scenario(again)
+            for partition in range(3):
+                assert [control.id for control in log.applied("s", partition)] == EXPECTED
+            assert log.told[b"deployment/s/n"].role == "champion"
+            assert log.told[b"deployment/s/m"].role == "challenger"
+            assert log.told[b"stream/s"].version == 1
+            store.close()
+    assert crashes > 30
+
+
+def test_while_the_broker_is_away_decisions_wait_and_are_finished_later(database):
+    store, log = open_store(database), FakeLog()
+    registry = Registry(store, log)
+    registry.adopt(from_dict(contract("s")), "ada")
+    registry.submit("m", SPECIFICATION, "", "ada")
+    log.away = True
+    with pytest.raises(Transient, match="decided"):
+        registry.deploy("s", "m", None, "champion", "ada")
+    assert store.deployments("s")[0][1] is None
+    log.away = False
+    settling = threading.Thread(target=registry.keep_settled)
+    settling.start()
+    deadline = time.monotonic() + 15
+    while store.deployments("s")[0][1] is None or store.unsettled():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    registry.stop()
+    settling.join(10)
+    assert store.deployments("s")[0][1] == {"0": 1, "1": 1, "2": 1}
+    assert not registry.deploy("s", "m", None, "champion", "ada")  # asking again does nothing more
+    assert [control.id for control in log.applied("s", 0)] == ["contract/s/1", "deploy/s/m/1/2"]
+    assert b"deployment/s/m" in log.told
+    store.close()
+
+
+def test_a_wiped_broker_gets_everything_again(database):
+    store, log = open_store(database), FakeLog()
+    scenario(Registry(store, log))
+    wiped = FakeLog()
+    Registry(store, wiped).restore()
+    for partition in range(3):
+        assert [control.id for control in wiped.applied("s", partition)] == EXPECTED
+    assert wiped.told.keys() == log.told.keys()
+    Registry(store, wiped).restore()
+    assert len(wiped.records["s"][0]) == len(EXPECTED)
+    store.close()
+
+
+def test_deciding_at_once_from_many_threads_and_two_registries_keeps_the_rules(database):
+    stores = [open_store(database), open_store(database)]
+    log = FakeLog()
+    registries = [Registry(store, log) for store in stores]
+    registries[0].adopt(from_dict(contract("s")), "ada")
+
+    def submit(number):
+        return registries[number % 2].submit("m", {**SPECIFICATION, "seed": number % 6}, "", "ada")[0]
+
+    def decide(number):
+        registry = registries[number % 2]
+        try:
+            if number % 3:
+                registry.deploy(
+                    "s", f"m{number % 4}", None, "champion" if number % 2 else "challenger", "ada"
+                )
+            else:
+                registry.change("s", f"m{number % 4}", "promote", "ada")
+        except (Conflict, Transient):
+            pass
+
+    with ThreadPoolExecutor(8) as pool:
+        versions = list(pool.map(submit, range(24)))
+        assert sorted(set(versions)) == [1, 2, 3, 4, 5, 6]
+        for number in range(4):
+            registries[0].submit(f"m{number}", SPECIFICATION, "", "ada")
+        list(pool.map(decide, range(40)))
+    registries[0].restore()
+    rows = [row for row, _ in stores[0].deployments("s")]
+    assert [row.role for row in rows].count("champion") == 1
+    sequence = stores[0].stream("s").sequence
+    assert [stores[1].offsets("s", number) is not None for number in range(1, sequence + 1)] == [
+        True
+    ] * sequence
+    applied = log.applied("s", 0)
+    assert len(applied) == sequence
+    assert sorted(int(control.id.rpartition("/")[2]) for control in applied) == list(range(1, sequence + 1))
+    for store in stores:
+        store.close()
+
+
+def test_tables_of_another_version_are_refused(tmp_path):
+    url = f"sqlite:///{tmp_path}/registry.db"
+    open_store(url).close()
+    with sqlite3.connect(tmp_path / "registry.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        connection.execute("UPDATE registry_schema SET version = 99")
+    with pytest.raises(Fatal, match="schema"):
+        open_store(url)
+
+
+# -- over HTTP, on a real Kafka -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secrets(tmp_path):
+    return {role: keys.create(tmp_path / "keys.json", f"the-{role}", role) for role in keys.ROLES}
+
+
+@pytest.fixture
+def app(kafka, database, tmp_path, secrets):
+    return compose(RegistrySettings(bootstrap=kafka, home=tmp_path, database_url=database))
+
+
+@pytest.fixture
+def client(app, secrets):
+    with TestClient(app, headers={"Authorization": f"Bearer {secrets['admin']}"}) as client:
+        deadline = time.monotonic() + 30
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < deadline, client.get("/readyz").text
+            time.sleep(0.05)
+        yield client
+
+
+@pytest.fixture
+def lonely(tmp_path, secrets):
+    """A registry without a broker: enough for what never reaches it."""
+    app = compose(RegistrySettings(bootstrap="127.0.0.1:9", home=tmp_path))
+    yield TestClient(app, headers={"Authorization": f"Bearer {secrets['admin']}"})
+    app.state.log.close()
+
+
+def log_of(kafka, stream, partition):
+    tail = Tail(kafka, topic(LOG, stream), start={partition: 0})
+    records = []
+    deadline = time.monotonic() + 15
+    while (not tail.caught_up() or not records) and time.monotonic() < deadline:
+        records += tail.read(100, 0.2)
+    tail.close()
+    return {record.offset: decode_log_record(record.value) for record in records}
+
+
+def assert_problem(response, status):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == PROBLEM
+    return response.json()
+
+
+@pytest.mark.broker
+def test_a_stream_and_its_models_from_beginning_to_end(client, kafka):
+    name = fresh("reg")
+    made = client.post("/v1/streams", json={"contract": contract(name)})
+    assert made.status_code == 201, made.text
+    assert made.json() == {"stream": name, "version": 1, "partitions": 3, "created": True}
+    again = client.post("/v1/streams", json={"contract": contract(name)})
+    assert (again.status_code, again.json()["created"]) == (200, False)
+    for partition in range(3):
+        (adopted,) = log_of(kafka, name, partition).values()
+        assert isinstance(adopted, ContractAdopted)
+        assert (adopted.id, adopted.at, adopted.version) == (f"contract/{name}/1", 0, 1)
+        assert from_dict(adopted.contract).name == name
+
+    model = client.post("/v1/models", json={"name": "m", "specification": SPECIFICATION, "description": "d"})
+    assert model.status_code == 201, model.text
+    assert (model.json()["model"], model.json()["version"]) == ("m", 1)
+    shuffled = dict(reversed(SPECIFICATION.items()))
+    assert client.post("/v1/models", json={"name": "m", "specification": shuffled}).status_code == 200
+    text = yaml.safe_dump({"name": "m", "specification": {**SPECIFICATION, "seed": 7}})
+    second = client.post("/v1/models", content=text.encode(), headers={"Content-Type": "application/yaml"})
+    assert (second.status_code, second.json()["version"]) == (201, 2)
+    as_text = {"name": "n", "specification": "model: naive_bayes.GaussianNB\nseed: 1\n"}
+    assert client.post("/v1/models", json=as_text).status_code == 201
+
+    deployed = client.post(f"/v1/streams/{name}/deployments", json={"model": "m"})
+    assert deployed.status_code == 201, deployed.text
+    body = deployed.json()
+    assert (body["version"], body["role"]) == (2, "champion")
+    for partition in range(3):
+        record = log_of(kafka, name, partition)[body["offsets"][str(partition)]]
+        assert isinstance(record, ModelDeployed)
+        assert (record.model, record.version, record.role) == ("m", 2, "champion")
+        assert record.specification["seed"] == 7
+    same = client.post(f"/v1/streams/{name}/deployments", json={"model": "m", "version": 2})
+    assert (same.status_code, same.json()["offsets"]) == (200, body["offsets"])
+
+    shadow = client.post(f"/v1/streams/{name}/deployments", json={"model": "n", "role": "challenger"})
+    assert shadow.status_code == 201
+    promoted = client.post(f"/v1/streams/{name}/deployments/n/promote", json={})
+    assert promoted.status_code == 200, promoted.text
+    assert promoted.json()["offsets"] == {"0": 3, "1": 3, "2": 3}
+    assert client.post(f"/v1/streams/{name}/deployments/n/promote").json()["changed"] is False
+    assert client.post(f"/v1/streams/{name}/deployments/m/freeze").json()["frozen"] is True
+    assert client.post(f"/v1/streams/{name}/deployments/m/unfreeze").json()["frozen"] is False
+    assert_problem(client.post(f"/v1/streams/{name}/deployments/n/retire"), 409)
+    assert client.post(f"/v1/streams/{name}/deployments/m/retire").json()["role"] == "retired"
+    roles = {
+        d["model"]: d["role"] for d in client.get(f"/v1/streams/{name}/deployments").json()["deployments"]
+    }
+    assert roles == {"m": "retired", "n": "champion"}
+    ids = [control.id for control in log_of(kafka, name, 0).values()]
+    assert ids == [
+        f"contract/{name}/1",
+        f"deploy/{name}/m/2/2",
+        f"deploy/{name}/n/1/3",
+        f"promote/{name}/n/4",
+        f"freeze/{name}/m/5",
+        f"unfreeze/{name}/m/6",
+        f"retire/{name}/m/7",
+    ]
+
+    follower = RegistryFollower(kafka, lambda _: None)
+    follower.start()
+    follower.stop()
+    assert isinstance(follower.streams[name], StreamAnnounced)
+    told = follower.deployments[(name, "n")]
+    assert isinstance(told, DeploymentAnnounced)
+    assert (told.role, told.version, told.digest) == (
+        "champion",
+        1,
+        client.get("/v1/models/n").json()["versions"][0]["digest"],
+    )
+    assert follower.deployments[(name, "m")].role == "retired"
+
+    detail = client.get(f"/v1/streams/{name}").json()
+    assert (detail["version"], detail["contract"]["task"], len(detail["deployments"])) == (1, "binary", 2)
+    listed = client.get("/v1/streams", params={"after": name[:-1], "limit": 1}).json()
+    assert (listed["streams"][0]["stream"], listed["streams"][0]["champion"]) == (name, "n")
+    assert client.get("/v1/models/m/versions/1").json()["specification"]["seed"] == 42
+    assert [m["version"] for m in client.get("/v1/models").json()["models"]] == [2, 1]
+
+
+@pytest.mark.broker
+def test_contracts_grow_but_do_not_break(client, kafka):
+    name = fresh("reg")
+    first = contract(name)
+    assert client.post("/v1/streams", json={"contract": first}).status_code == 201
+    wider = contract(name, fields=[*first["fields"], {"name": "c", "type": "number"}])
+    second = client.post("/v1/streams", json={"contract": wider})
+    assert (second.status_code, second.json()["version"]) == (201, 2)
+    for broken in (
+        contract(name, fields=wider["fields"][1:]),
+        {**wider, "partitions": 4},
+        {**wider, "task": "regression", "label": {"name": "late", "type": "number"}},
+    ):
+        body = assert_problem(client.post("/v1/streams", json={"contract": broken}), 409)
+        assert body["changes"]
+    assert client.get(f"/v1/streams/{name}").json()["version"] == 2
+    versions = client.get(f"/v1/streams/{name}/versions").json()["versions"]
+    assert [v["version"] for v in versions] == [1, 2]
+    assert [control.version for control in log_of(kafka, name, 2).values()] == [1, 2]
+
+    document = client.get(f"/v1/streams/{name}/contract", params={"format": "odcs"})
+    assert document.headers["content-type"].startswith("application/yaml")
+    back = client.post("/v1/streams", content=document.content, headers={"Content-Type": "application/yaml"})
+    assert (back.status_code, back.json()["version"]) == (200, 2)  # its own document is the contract it has
+    assert (
+        client.get(f"/v1/streams/{name}/contract", params={"format": "plain", "version": 1}).json()["name"]
+        == name
+    )
+
+
+@pytest.mark.broker
+def test_a_model_that_does_not_fit_the_stream_is_refused_and_nothing_is_decided(client, kafka):
+    name = fresh("reg")
+    client.post("/v1/streams", json={"contract": contract(name)})
+    client.post("/v1/models", json={"name": "r", "specification": {"model": "linear_model.LinearRegression"}})
+    client.post("/v1/models", json={"name": "i", "specification": {**SPECIFICATION, "inputs": ["nope"]}})
+    for model in ("r", "i"):
+        body = assert_problem(client.post(f"/v1/streams/{name}/deployments", json={"model": model}), 422)
+        assert name in body["detail"]
+    assert client.get(f"/v1/streams/{name}/deployments").json() == {"deployments": []}
+    assert len(log_of(kafka, name, 0)) == 1
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_process_serves_and_stops_cleanly(kafka, tmp_path, secrets, number):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "HEADRACE_BOOTSTRAP": kafka,
+        "HEADRACE_HOME": str(tmp_path),
+        "HEADRACE_REGISTRY_PORT": str(port),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.registry"], env=environment, stderr=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + 40
+        while True:
+            try:
+                if httpx2.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+                    break
+            except httpx2.TransportError:
+                pass
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.1)
+        began = time.monotonic()
+        process.send_signal(number)
+        _, err = process.communicate(timeout=15)
+        assert process.returncode == 0, err
+        assert time.monotonic() - began < 5
+        assert all(json.loads(line)["service"] == "registry" for line in err.splitlines())
+    finally:
+        process.kill()
+
+
+def test_a_database_that_is_not_there_ends_the_process_with_one_clear_line(tmp_path):
+    environment = {
+        **os.environ,
+        "HEADRACE_HOME": str(tmp_path),
+        "HEADRACE_DATABASE_URL": "postgresql://u:geheim@127.0.0.1:9/x",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "services.registry"],
+        env=environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert "database" in line
+    assert "geheim" not in line
+
+
+# -- refusals -------------------------------------------------------------------------------------------------------
+
+
+def routes(app):
+    """Every method and path, read from the routes themselves and not from the document they publish."""
+    for path, operations in app.openapi()["paths"].items():
+        for method in operations:
+            yield method.upper(), path
+
+
+def test_every_route_is_closed_without_a_key_and_to_the_wrong_role(lonely, secrets):
+    found = list(routes(lonely.app))
+    assert len(found) > 14
+    for method, path in found:
+        filled = path.replace("{stream}", "s").replace("{model}", "m").replace("{version}", "1")
+        response = lonely.request(method, filled, headers={"Authorization": ""}, content=b"{")
+        if path in ("/livez", "/readyz", "/metrics"):
+            assert response.status_code in (200, 503)
+            continue
+        assert_problem(response, 401)
+        forbidden = {"GET": [], "POST": ["producer", "reader"]}[method]
+        if path == "/v1/streams" and method == "POST":
+            forbidden = [*forbidden, "operator"]
+        for role in forbidden:
+            headers = {"Authorization": f"Bearer {secrets[role]}"}
+            assert_problem(lonely.request(method, filled, headers=headers, json={}), 403)
+        assert lonely.request(method, filled, json={}).status_code not in (401, 403)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "says"),
+    [
+        (b"", "application/json", 422, "JSON object"),
+        (b"[]", "application/json", 422, "JSON object"),
+        (b"{", "application/json", 422, "JSON"),
+        (b'{"contract": 5}', "application/json", 422, "plain form"),
+        (b'{"contract": {"name": "X"}}', "application/json", 422, ""),
+        (b'{"contract": NaN}', "application/json", 422, ""),
+        (b'{"a":' * 100_000, "application/json", 422, "cannot be read"),
+        (b'{"a":' * 80 + b"1" + b"}" * 80, "application/json", 422, "nested"),
+        (b"\xff\xfe", "application/yaml", 422, "UTF-8"),
+        (b"a: [", "application/yaml", 422, "YAML"),
+        (b"a: &x [1]\nb: *x\n", "application/yaml", 422, "aliases"),
+        (b"a: 1\na: 2\n", "application/yaml", 422, "twice"),
+        (b"a: .nan\n", "application/yaml", 422, "finite"),
+        (b"a: !!python/object/apply:os.system [id]\n", "application/yaml", 422, "python/object"),
+        (b"{}", "text/html", 415, "application/yaml"),
+        (b"x" * 1_100_000, "application/yaml", 413, "bytes"),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/streams", "/v1/models"])
+def test_bodies_that_cannot_be_read(lonely, path, body, content_type, status, says):
+    if path == "/v1/models" and says == "plain form":
+        says = ""
+    problem = assert_problem(lonely.post(path, content=body, headers={"Content-Type": content_type}), status)
+    assert says in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ({"name": "Bad Name", "specification": SPECIFICATION}, "model name"),
+        ({"name": "m", "specification": {"model": "os.system"}}, ""),
+        ({"name": "m", "specification": {"model": "linear_model.LogisticRegression", "x": 1}}, ""),
+        ({"name": "m", "specification": "- 1"}, "mapping"),
+        ({"name": "m"}, "required"),
+        ({"name": 5, "specification": SPECIFICATION}, "string"),
+        ({"name": "m", "specification": SPECIFICATION, "more": 1}, "Extra"),
+    ],
+)
+def test_models_that_are_not_usable(lonely, document, says):
+    assert says in assert_problem(lonely.post("/v1/models", json=document), 422)["detail"]
+    assert lonely.get("/v1/models").json() == {"models": [], "next": None}
+
+
+def test_what_is_not_there_is_404_and_bad_requests_are_422(lonely):
+    for path in (
+        "/v1/streams/s",
+        "/v1/streams/s/contract",
+        "/v1/streams/s/versions",
+        "/v1/streams/s/deployments",
+    ):
+        assert "no stream s" in assert_problem(lonely.get(path), 404)["detail"]
+    assert_problem(lonely.get("/v1/models/m"), 404)
+    assert_problem(lonely.get("/v1/models/m/versions/1"), 404)
+    assert_problem(lonely.get("/v1/models/m/versions/x"), 422)
+    assert_problem(lonely.post("/v1/streams/s/deployments", json={"model": "m"}), 404)
+    assert_problem(lonely.post("/v1/streams/s/deployments", json={"model": "m", "role": "king"}), 422)
+    assert_problem(lonely.post("/v1/streams/s/deployments/m/promote"), 404)
+    assert_problem(lonely.post("/v1/streams/s/deployments/m/crown"), 404)
+    assert_problem(lonely.get("/v1/streams", params={"limit": 10_000}), 422)
+
+
+def test_models_are_kept_although_the_broker_is_away_and_readiness_says_so(lonely):
+    assert lonely.post("/v1/models", json={"name": "m", "specification": SPECIFICATION}).status_code == 201
+    body = assert_problem(lonely.get("/readyz"), 503)
+    assert body["ready"] == {"database": True, "producer": True, "settled": False}
