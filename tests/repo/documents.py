@@ -30,6 +30,16 @@ def broken_links(root: Path = ROOT) -> list[str]:
     return found
 
 
+def missing_pages(root: Path = ROOT) -> list[str]:
+    """Pages in docs/ that the source sends its reader to and that are not there."""
+    found = set()
+    for path in python_files(root):
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text("utf-8")):
+            if not (root / page).exists():
+                found.add(f"{path.relative_to(root)}: no page {page}")
+    return sorted(found)
+
+
 def anchors(text: str) -> set[str]:
     """The names under which a page's headings can be linked."""
     headings = re.findall(r"^#+ +(.+?) *$", FENCE.sub("", text), re.MULTILINE)

@@ -10,6 +10,7 @@ from tests.repo.tree import ROOT
 
 def test_links_lead_somewhere() -> None:
     assert documents.broken_links() == []
+    assert documents.missing_pages() == []
 
 
 def test_generated_tables_say_what_the_code_says() -> None:
@@ -67,6 +68,11 @@ def test_a_tree_in_step_passes(tree: Path) -> None:
 def test_a_broken_link_is_caught(tree: Path, link: str) -> None:
     (tree / "docs/index.md").write_text(f"# Index\n\n{link}\n")
     assert len(documents.broken_links(tree)) == 1
+
+
+def test_a_page_that_the_source_names_and_nobody_wrote_is_caught(tree: Path) -> None:
+    (tree / "headrace/y.py").write_text('"""See docs/bad-input.md and docs/tea.md."""\n')
+    assert documents.missing_pages(tree) == ["headrace/y.py: no page docs/tea.md"]
 
 
 def test_an_unexplained_rule_is_caught(tree: Path) -> None:
