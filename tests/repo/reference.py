@@ -141,7 +141,7 @@ def main() -> int:
         after = rewritten(before)
         if after != before:
             path.write_text(after, "utf-8")
-            print(f"wrote {path.relative_to(ROOT)}")  # noqa: T201  # a command's answer
+            print(f"wrote {path.relative_to(ROOT)}")
     return 0
 
 
