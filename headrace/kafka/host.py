@@ -10,6 +10,7 @@ transaction -> abort, drop the processors, rebuild them from what is committed, 
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -19,12 +20,9 @@ from typing import Any, TypeVar
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from headrace.contracts.codec import encode
-from headrace.contracts.events import Checkpoint
-from headrace.contracts.topics import CHECKPOINTS, stream_of, topic
-from headrace.errors import Fatal, Transient, Unusable
-from headrace.kafka import checkpoints
+from headrace.errors import Fatal, Transient
 from headrace.kafka.admin import client_settings
+from headrace.kafka.checkpoints import Checkpoints, Place
 from headrace.processor import Batch, Outputs, Processor
 from headrace.snapshots import SnapshotStore
 from headrace.step import Run
@@ -33,8 +31,9 @@ log = structlog.get_logger("headrace.host")
 
 T = TypeVar("T")
 
-Place = tuple[str, int]
-"""(topic, partition)"""
+FIRST_BATCH_RECORDS = 500
+BATCH_SECONDS = 0.25
+"""A batch is sized so that folding it takes about this long: enough to pay for a transaction, little to repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +72,16 @@ class KafkaHost:
         self.settings = settings
         self._factory = factory
         self._topics = topics
-        self._snapshots = snapshots
+        self._checkpoints = Checkpoints(
+            settings.bootstrap, settings.group, snapshots, settings.snapshot_records
+        )
         self._observe = observe
         self._subscribed: frozenset[str] = frozenset()
         self._runs: dict[Place, Run] = {}
         self._requests: SimpleQueue[tuple[Callable[[dict[Place, Run]], Any], Future[Any]]] = SimpleQueue()
         self._stop = threading.Event()
         self._rebuild = False
-        self._last_digest: dict[Place, str] = {}
+        self._limit = FIRST_BATCH_RECORDS
         self._consumer = Consumer(self._consumer_settings())
         self._producer = Producer(self._producer_settings())
         self.ready = threading.Event()
@@ -104,39 +105,44 @@ class KafkaHost:
         """Work until `stop`. Raises `Fatal` if the process has to be restarted."""
         try:
             self._guard(self._producer.init_transactions, 30.0)
-            recent = 0
             while not self._stop.is_set():
                 self._follow_topics()
                 self._answer_requests()
-                recent = self._turn(recent)
+                self._turn()
             self._snapshot_all()
         finally:
             self._consumer.close()
 
-    def _turn(self, recent: int) -> int:
-        """One batch; returns how many records it had."""
+    def _turn(self) -> None:
+        """One batch, if there is one."""
         try:
-            messages = self._consume(recent)
+            messages = self._consume()
             if self._rebuild:
                 self._rewind()
-                return 0
-            if not messages:
+            elif messages:
+                started = time.perf_counter()
+                self._transact(_by_place(messages))
+                self._adapt(len(messages), time.perf_counter() - started)
+            else:
                 self._update_ready()
-                return 0
-            self._transact(_by_place(messages))
-            return len(messages)
         except KafkaException as failure:
             self._recover_from(failure)
-            return 0
 
-    def _consume(self, recent: int) -> list[Any]:
-        """Wait for a first record, then take what is there; linger a little only when there was much lately."""
+    def _adapt(self, records: int, seconds: float) -> None:
+        """Let the next batch take about `BATCH_SECONDS`, changing by no more than a factor of two at a time."""
+        if records < self._limit and seconds <= BATCH_SECONDS:
+            return  # it was all there was, and quickly done
+        wanted = int(records * BATCH_SECONDS / max(seconds, 1e-6))
+        self._limit = max(1, min(wanted, 2 * records, self.settings.batch_records))
+
+    def _consume(self) -> list[Any]:
+        """Wait for a first record, then take what the client has fetched, without waiting for more."""
         if not self._subscribed:
             self._stop.wait(self.settings.idle_seconds)
             return []
-        limit = self.settings.batch_records
+        limit = min(self._limit, self.settings.batch_records)
         first = self._consumer.consume(1, self.settings.idle_seconds)
-        more = self._consumer.consume(limit - 1, 0.02 if recent > limit // 10 else 0.0) if first else []
+        more = self._consumer.consume(limit - 1, 0.0) if first and limit > 1 else []
         good = []
         for message in (*first, *more):
             error = message.error()
@@ -166,10 +172,12 @@ class KafkaHost:
         for output in outputs:
             self._produce(output)
         for place in batches:
-            self._snapshot_if_due(place)
+            if place in self._runs and self._checkpoints.is_due(self._runs[place]):
+                self._produce(self._checkpoints.store(place, self._runs[place]))
         self._commit(offsets)
         for offset in offsets:
             self._runs[offset.topic, offset.partition].silent_until = offset.offset
+            self._checkpoints.drop_old((offset.topic, offset.partition))
         self._update_ready()
 
     def _produce(self, outputs: Outputs) -> None:
@@ -252,7 +260,10 @@ class KafkaHost:
         starts = []
         for partition in partitions:
             place = (partition.topic, partition.partition)
-            self._runs[place] = run = self._build(place)
+            try:
+                self._runs[place] = run = self._build(place)
+            except (KafkaException, Transient) as failure:
+                raise Fatal(f"{place[0]}/{place[1]} cannot be taken over: {failure}") from failure
             starts.append(TopicPartition(*place, run.position))
             log.info(
                 "assigned", topic=place[0], partition=place[1], position=run.position, until=run.silent_until
@@ -266,16 +277,9 @@ class KafkaHost:
 
     def _build(self, place: Place) -> Run:
         committed = max(0, self._consumer.committed([TopicPartition(*place)], timeout=30.0)[0].offset)
-        if self._snapshots is not None:
-            for saved in checkpoints.newest_first(self.settings.bootstrap, place, at_most=committed):
-                processor = self._factory(*place)
-                try:
-                    processor.restore(self._snapshots.get(saved.digest))
-                except Unusable as reason:
-                    log.warning("snapshot refused", topic=place[0], partition=place[1], reason=str(reason))
-                    continue
-                self._last_digest[place] = saved.digest
-                return Run(processor, position=saved.offset, silent_until=committed)
+        restored = self._checkpoints.restore(place, lambda: self._factory(*place), committed)
+        if restored is not None:
+            return restored
         start = committed if self.settings.stateless else 0
         return Run(self._factory(*place), position=start, silent_until=committed)
 
@@ -285,36 +289,15 @@ class KafkaHost:
 
     # -- snapshots and questions ------------------------------------------------------------------------------------
 
-    def _snapshot_if_due(self, place: Place) -> None:
-        """Inside a transaction: store the state and announce it with the offsets it belongs to."""
-        run = self._runs.get(place)
-        due = self.settings.snapshot_records
-        if self._snapshots is None or run is None or due == 0 or run.since_snapshot < due:
-            return
-        try:
-            digest, size = self._snapshots.put(run.processor.snapshot())
-        except OSError as error:
-            log.warning("snapshot not stored", topic=place[0], partition=place[1], error=str(error))
-            run.since_snapshot = 0
-            return
-        saved = Checkpoint(place[1], run.position, digest, size, checkpoints.CODE)
-        self._produce(
-            {(topic(CHECKPOINTS, stream_of(place[0])), place[1]): [
-                {"key": f"{place[0]}/{place[1]}".encode(), "value": encode(saved)}
-            ]}
-        )  # fmt: skip
-        run.since_snapshot = 0
-
     def _snapshot_all(self) -> None:
         """At a clean stop: leave fresh snapshots, so that the next start has nothing to relive."""
-        due = [place for place, run in self._runs.items() if run.since_snapshot and not run.recovering]
-        if self._snapshots is None or self._rebuild or not due or self.settings.snapshot_records == 0:
+        due = [place for place, run in self._runs.items() if self._checkpoints.is_due(run, at_once=True)]
+        if self._rebuild or not due:
             return
         try:
             self._producer.begin_transaction()
             for place in due:
-                self._runs[place].since_snapshot = self.settings.snapshot_records
-                self._snapshot_if_due(place)
+                self._produce(self._checkpoints.store(place, self._runs[place]))
             self._commit([TopicPartition(*place, self._runs[place].position) for place in due])
         except KafkaException as failure:
             log.warning("no snapshot at stop", error=failure.args[0].str())

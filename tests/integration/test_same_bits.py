@@ -41,9 +41,9 @@ def flight_log(flights: int) -> list[bytes]:
     ]
     for event in read_events(flights):
         if event.is_label:
-            values.append(encode(cleanser.label(event.line, now_ms=event.at)))
+            values.append(encode(cleanser.label(event.body, now_ms=event.at)))
         else:
-            values.append(encode(cleanser.observation(event.line, now_ms=event.at, new_id=lambda: "none")))
+            values.append(encode(cleanser.observation(event.body, now_ms=event.at, new_id=lambda: "none")))
     return values
 
 
