@@ -24,7 +24,7 @@ import structlog
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
 from fastapi.security import (
     APIKeyHeader,
     HTTPAuthorizationCredentials,
@@ -47,6 +47,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.errors import Fatal, HeadraceError, Poison, Transient, Unusable
 from headrace.keys import Key, KeyRing, Role
+from headrace.openapi_page import render
 
 PROBLEM = "application/problem+json"
 OPEN_PATHS = ("/livez", "/readyz", "/metrics")
@@ -254,7 +255,8 @@ def _add_documentation(app: FastAPI) -> None:
 
     @app.get("/docs", include_in_schema=False, dependencies=[anybody])
     async def documentation() -> Response:
-        return get_swagger_ui_html(openapi_url="openapi.json", title=app.title)
+        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return HTMLResponse(render(app.openapi()), headers=policy)
 
 
 _PROBLEM_REFERENCE = {"$ref": "#/components/schemas/Problem"}
@@ -425,11 +427,11 @@ def serve(
         timeout_graceful_shutdown=max(1, int(stop_seconds)),
     )
     server = _Server(config, stop or threading.Event())
-    # uvicorn raises the signal again once it has stopped, which would end the process with -15 rather than 0.
 
     def end(*_: object) -> None:
         server.should_exit = True
 
+    # uvicorn raises the signal again once it has stopped, which would end the process with -15 rather than 0.
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         server.run(sockets=[listener])

@@ -197,6 +197,18 @@ def test_metrics_have_bounded_labels(client, secrets):
     assert "/unknown/1" not in text
 
 
+def test_the_documentation_page_needs_no_network_and_runs_no_script(client, secrets):
+    response = client.get("/docs", headers=bearer(secrets["producer"]))
+    assert response.status_code == 200
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    page = response.text
+    assert "/v1/things/{name}" in page
+    assert "id='Thing'" in page
+    assert "id='Problem'" in page
+    assert "<script" not in page
+    assert "://" not in page.replace("<code>", "")
+
+
 def test_openapi_shows_roles_schemes_and_problems(client, secrets):
     document = client.get("/openapi.json", headers=bearer(secrets["reader"])).json()
     assert {"HTTPBearer", "APIKeyHeader"} <= set(document["components"]["securitySchemes"])
