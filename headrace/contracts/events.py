@@ -83,7 +83,9 @@ class ModelRetired(msgspec.Struct, tag="retire", omit_defaults=True):
 
 
 Control = ContractAdopted | ModelDeployed | ModelPromoted | LearningFrozen | ModelRetired
-LogRecord = Observation | Label | ContractAdopted | ModelDeployed | ModelPromoted | LearningFrozen | ModelRetired
+LogRecord = (
+    Observation | Label | ContractAdopted | ModelDeployed | ModelPromoted | LearningFrozen | ModelRetired
+)
 
 
 class Answer(msgspec.Struct, omit_defaults=True, gc=False):

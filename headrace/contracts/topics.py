@@ -32,17 +32,28 @@ class TopicKind:
 
 INBOX = TopicKind("inbox", "any", "untrusted JSON from producers that speak Kafka")
 LOG = TopicKind("log", "entity", "the truth: observations, labels, control records", retention_seconds=-1)
-REJECTED = TopicKind("rejected", "entity", "original bytes, rule, reason, origin", retention_seconds=30 * 24 * 3600)
+REJECTED = TopicKind(
+    "rejected", "entity", "original bytes, rule, reason, origin", retention_seconds=30 * 24 * 3600
+)
 PREDICTIONS = TopicKind("predictions", "entity", "one per observation", retention_seconds=30 * 24 * 3600)
 OUTCOMES = TopicKind("outcomes", "entity", "predictions joined with labels", retention_seconds=30 * 24 * 3600)
 CHECKPOINTS = TopicKind("checkpoints", "partition", "where the shard's snapshots lie", cleanup="compact")
 
 STREAM_TOPICS = (INBOX, LOG, REJECTED, PREDICTIONS, OUTCOMES, CHECKPOINTS)
 
-REGISTRY = TopicKind("headrace.registry", "kind/stream/model", "contracts, versions, deployments", "compact", -1, False)
-ALERTS = TopicKind("headrace.alerts", "stream and rule", "what people are told", "delete", 90 * 24 * 3600, False)
+REGISTRY = TopicKind(
+    "headrace.registry", "kind/stream/model", "contracts, versions, deployments", "compact", -1, False
+)
+ALERTS = TopicKind(
+    "headrace.alerts", "stream and rule", "what people are told", "delete", 90 * 24 * 3600, False
+)
 STATISTICS = TopicKind(
-    "headrace.statistics", "stream/kind/partition/length/start", "mergeable window summaries", "compact", -1, False
+    "headrace.statistics",
+    "stream/kind/partition/length/start",
+    "mergeable window summaries",
+    "compact",
+    -1,
+    False,
 )
 
 PLATFORM_TOPICS = (REGISTRY, ALERTS, STATISTICS)
@@ -51,7 +62,9 @@ PLATFORM_TOPICS = (REGISTRY, ALERTS, STATISTICS)
 def check_stream_name(name: str) -> str:
     """Return `name` if a stream may be called so, else raise `Unusable`."""
     if not STREAM_NAME.fullmatch(name) or name == "headrace":
-        raise Unusable(f"{name!r} is no stream name: use a-z, 0-9, _ and -, begin with a letter, at most 63 long")
+        raise Unusable(
+            f"{name!r} is no stream name: use a-z, 0-9, _ and -, begin with a letter, at most 63 long"
+        )
     return name
 
 
