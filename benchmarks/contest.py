@@ -52,13 +52,19 @@ def fill(bootstrap: str, rows: list[Labelled], model: str) -> str:
         values.append(encode(Observation(row.id, row.id, row.at, dict(row.x))))
         values.append(encode(Label(row.id, row.id, row.at + 1, row.y)))
     # Uncompressed: aiokafka, which Faust reads with, brings no codec but gzip.
-    log = Producer({**admin.client_settings(bootstrap, "bench"), "linger.ms": 20, "partitioner": "murmur2_random"})
+    log = Producer(
+        {**admin.client_settings(bootstrap, "bench"), "linger.ms": 20, "partitioner": "murmur2_random"}
+    )
     for start in range(0, len(values), 5000):
-        log.produce_batch(topic(LOG, stream), [{"key": b"bench", "value": v} for v in values[start : start + 5000]], 0)
+        log.produce_batch(
+            topic(LOG, stream), [{"key": b"bench", "value": v} for v in values[start : start + 5000]], 0
+        )
         log.flush()
     announced = StreamAnnounced(stream, 1, 1, contract.to_dict())
     producer = LogProducer(bootstrap, client_id="bench")
-    producer.send(REGISTRY.name, [{"key": f"stream/{stream}".encode(), "value": encode(announced)}]).result(30)
+    producer.send(REGISTRY.name, [{"key": f"stream/{stream}".encode(), "value": encode(announced)}]).result(
+        30
+    )
     producer.close(10)
     return stream
 
@@ -118,7 +124,9 @@ def measure(bootstrap: str, stream: str, count: int, child: subprocess.Popen[byt
                 raise RuntimeError("the log was too short to measure this contestant")
             elapsed = time.perf_counter() - started
             spent = cpu_seconds(child.pid) - cpu
-            return Measured((count - first) / elapsed, 1e6 * spent / (count - first), peak_memory_mb(child.pid))
+            return Measured(
+                (count - first) / elapsed, 1e6 * spent / (count - first), peak_memory_mb(child.pid)
+            )
         if child.poll() is not None:
             raise RuntimeError(f"the contestant ended with {child.returncode}")
         time.sleep(POLL_SECONDS)

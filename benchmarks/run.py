@@ -36,7 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=["scoring", "faust", "quix", "http"])
-    parser.add_argument("--output", type=Path, default=contest.ROOT / "benchmarks" / "results" / "latest.json")
+    parser.add_argument(
+        "--output", type=Path, default=contest.ROOT / "benchmarks" / "results" / "latest.json"
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         home = Path(folder)
@@ -49,7 +51,11 @@ def main() -> None:
         if "http" in asked.only:  # pragma: placeholder
             results["ingest"] = ingest_http.measure(home / "system")
             results["wait_for_prediction"] = waiting.measure(home / "system")
-    results["machine"] = {"cores": os.cpu_count(), "python": platform.python_version(), "at": time.strftime("%F")}
+    results["machine"] = {
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "at": time.strftime("%F"),
+    }
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     asked.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results))
@@ -69,7 +75,12 @@ def run(bootstrap: str, home: Path, rounds: int, only: list[str]) -> dict[str, A
             if "scoring" in only:
                 keep(rates, sizes, "headrace", compete(bootstrap, home, model, count, "headrace", ""))
             if "faust" in only and model == "logistic":
-                keep(rates, sizes, "faust", compete(bootstrap, home, model, FAUST_EVENTS, "faust", sys.executable))
+                keep(
+                    rates,
+                    sizes,
+                    "faust",
+                    compete(bootstrap, home, model, FAUST_EVENTS, "faust", sys.executable),
+                )
             if "quix" in only and model == "logistic":
                 keep(rates, sizes, "quix", compete(bootstrap, home, model, QUIX_EVENTS, "quix", quix))
         found[model] = summary(rates, sizes)
@@ -77,7 +88,9 @@ def run(bootstrap: str, home: Path, rounds: int, only: list[str]) -> dict[str, A
     return found
 
 
-def keep(rates: dict[str, list[float]], sizes: dict[str, float], name: str, measured: contest.Measured) -> None:
+def keep(
+    rates: dict[str, list[float]], sizes: dict[str, float], name: str, measured: contest.Measured
+) -> None:
     """Collect one round."""
     rates.setdefault(name, []).append(measured.rate)
     sizes[name] = max(sizes.get(name, 0.0), measured.rss_mb)
