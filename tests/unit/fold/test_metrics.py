@@ -1,9 +1,11 @@
-"""Prequential metrics against scikit-learn, and their sums: merging, windows, corrections."""
+"""Prequential metrics against River and their plain definitions, and their sums: merging, windows, corrections."""
 
 import random
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
-from sklearn import metrics as oracle
+from river import metrics as river
 
 from headrace.contracts.events import Answer
 from headrace.fold.metrics import (
@@ -14,6 +16,7 @@ from headrace.fold.metrics import (
     Prequential,
     RegressionTally,
 )
+from tests import oracles
 
 
 def binary(n: int, seed: int = 1) -> list[tuple[bool, Answer]]:
@@ -26,53 +29,60 @@ def binary(n: int, seed: int = 1) -> list[tuple[bool, Answer]]:
     return out
 
 
-def test_binary_figures_are_scikit_learns() -> None:
-    pairs = binary(5000)
+def of_river(metric: Any, pairs: Iterable[tuple[Any, Any]]) -> float:
+    """A River metric over (truth, answer) pairs."""
+    for truth, answer in pairs:
+        metric.update(truth, answer)
+    return float(metric.get())
+
+
+def test_binary_figures_are_those_of_river_and_the_plain_definitions() -> None:
+    pairs = binary(3000)
     tally = BinaryTally()
     for y, said in pairs:
         tally.update(y, said)
-    truth, scores, answers = zip(*[(y, said.score, said.answer) for y, said in pairs], strict=True)
+    truth, scores = [y for y, _ in pairs], [said.score or 0.0 for _, said in pairs]
+    answers = [(y, said.answer) for y, said in pairs]
     view = tally.view()
-    assert view["roc_auc"] == pytest.approx(oracle.roc_auc_score(truth, scores), abs=1e-3)
-    assert view["log_loss"] == pytest.approx(oracle.log_loss(truth, scores, labels=[False, True]), rel=1e-2)
-    assert view["brier"] == pytest.approx(oracle.brier_score_loss(truth, scores))
-    assert view["accuracy"] == pytest.approx(oracle.accuracy_score(truth, answers))
-    assert view["f1"] == pytest.approx(oracle.f1_score(truth, answers))
-    assert view["precision"] == pytest.approx(oracle.precision_score(truth, answers))
-    assert view["recall"] == pytest.approx(oracle.recall_score(truth, answers))
+    assert view["roc_auc"] == pytest.approx(oracles.roc_auc(truth, scores), abs=1e-3)
+    assert view["log_loss"] == pytest.approx(oracles.log_loss(truth, scores))
+    assert view["brier"] == pytest.approx(
+        sum((y - p) ** 2 for y, p in zip(truth, scores, strict=True)) / 3000
+    )
+    assert view["accuracy"] == pytest.approx(of_river(river.Accuracy(), answers))
+    assert view["f1"] == pytest.approx(of_river(river.F1(), answers))
+    assert view["precision"] == pytest.approx(of_river(river.Precision(), answers))
+    assert view["recall"] == pytest.approx(of_river(river.Recall(), answers))
 
 
-def test_multiclass_figures_are_scikit_learns() -> None:
+def test_multiclass_figures_are_rivers() -> None:
     rng = random.Random(2)
-    tally, truth, answers = MulticlassTally(), [], []
+    tally, pairs, same = MulticlassTally(), [], {"a": 0.2, "b": 0.3, "c": 0.5}
     for _ in range(2000):
         y = rng.choice("abc")
         answer = y if rng.random() < 0.6 else rng.choice("abc")
-        tally.update(y, Answer("m", 1, answer, None, {"a": 0.2, "b": 0.3, "c": 0.5}))
-        truth.append(y)
-        answers.append(answer)
+        tally.update(y, Answer("m", 1, answer, None, same))
+        pairs.append((y, answer))
     view = tally.view()
-    assert view["accuracy"] == pytest.approx(oracle.accuracy_score(truth, answers))
-    assert view["f1"] == pytest.approx(oracle.f1_score(truth, answers, average="macro"))
-    same = [[0.2, 0.3, 0.5]] * len(truth)
-    assert view["log_loss"] == pytest.approx(oracle.log_loss(truth, same, labels=["a", "b", "c"]))
+    assert view["accuracy"] == pytest.approx(of_river(river.Accuracy(), pairs))
+    assert view["f1"] == pytest.approx(of_river(river.MacroF1(), pairs))
+    assert view["log_loss"] == pytest.approx(of_river(river.CrossEntropy(), [(y, same) for y, _ in pairs]))
 
 
-def test_regression_figures_are_scikit_learns() -> None:
+def test_regression_figures_are_rivers() -> None:
     rng = random.Random(3)
     tallies = [RegressionTally(), RegressionTally()]
-    truth, answers = [], []
+    pairs = []
     for index in range(2000):
         y = 1e6 + rng.gauss(0, 3)  # far from zero: raw sums of squares would cancel
         answer = y + rng.gauss(0, 1)
         tallies[index % 2].update(y, Answer("m", 1, answer))
-        truth.append(y)
-        answers.append(answer)
+        pairs.append((y, answer))
     tallies[0].merge(tallies[1])
     view = tallies[0].view()
-    assert view["mae"] == pytest.approx(oracle.mean_absolute_error(truth, answers))
-    assert view["rmse"] == pytest.approx(oracle.mean_squared_error(truth, answers) ** 0.5)
-    assert view["r2"] == pytest.approx(oracle.r2_score(truth, answers))
+    assert view["mae"] == pytest.approx(of_river(river.MAE(), pairs))
+    assert view["rmse"] == pytest.approx(of_river(river.RMSE(), pairs))
+    assert view["r2"] == pytest.approx(of_river(river.R2(), pairs))
 
 
 def test_a_model_without_probabilities_has_accuracy_and_no_auc() -> None:
