@@ -182,7 +182,8 @@ def _part(cls: type, one: dict[str, Any]) -> tuple[str, Any] | None:
                                                models=[REGRESSION, REGRESSION_TREE], metric=one))),
         (BaseNN, ("binary", node("neighbors.KNNClassifier", engine=one))),
         (Quantizer, ("regression", node("tree.SGTRegressor", feature_quantizer=one, grace_period=40))),
-        (stats.base.Bivariate, ("regression", [node("feature_selection.SelectKBest", similarity=one, k=2), REGRESSION])),
+        (stats.base.Bivariate, ("regression", [node("feature_selection.SelectKBest", similarity=one, k=2),
+                                               REGRESSION])),
         (stats.base.Univariate, ("regression", node("dummy.StatisticRegressor", statistic=one))),
     ):  # fmt: skip
         if issubclass(cls, kind):
