@@ -90,7 +90,9 @@ class Demo:
             follower = Follower(client, STREAM)
             try:
                 set_up(client, self._output)
-                if not self._is_complete(bootstrap, follower):
+                if self._is_complete(bootstrap, follower):
+                    self._output.say("the flights were streamed before; this is what came of them")
+                else:
                     self._progress.save(self._home)
                     self._stream(client, bootstrap, follower)
             finally:

@@ -9,7 +9,7 @@ import yaml
 from headrace.cli.common import Json, client_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, guarded
-from headrace.cli.streams import items_of
+from headrace.cli.streams import every
 from headrace.client import calls
 from headrace.errors import Unusable
 
@@ -54,20 +54,13 @@ def list_models(as_json: Json = False) -> None:
     """List the models."""
     home, output = Home.from_environment(), Output(as_json)
     with client_of(home) as client:
-        models = items_of(client.get("registry", "/v1/models"), "models")
+        models = every(client, "registry", "/v1/models", "models")
     output.answer({"models": models})
     if not models:
         output.next("No model yet: headrace model deploy STREAM SPEC.yaml")
         return
-    rows = [
-        (
-            one.get("model") or one.get("name"),
-            one.get("version") or one.get("latest"),
-            one.get("description", ""),
-        )
-        for one in models
-    ]
-    output.table(("model", "version", "description"), rows)
+    columns = ("model", "version", "description")
+    output.table(columns, [[one.get(column) for column in columns] for one in models])
 
 
 @models_app.command()

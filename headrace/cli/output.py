@@ -16,7 +16,6 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from headrace.errors import HeadraceError
 
@@ -51,14 +50,16 @@ class Output:
             write_line(document)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """A table for people; numbers to the right."""
-        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-        for index, name in enumerate(columns):
-            numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-            table.add_column(name, justify="right" if numeric else "left", no_wrap=True, style=None)
-        for row in rows:
-            table.add_row(*(_cell(value) for value in row))
-        self.console.print(table)
+        """A table for people: numbers to the right, nothing cut (a narrow terminal wraps the line)."""
+        cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+        widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
+        right = [bool(rows) and all(_is_number(row[index]) for row in rows) for index in range(len(columns))]
+        for number, row in enumerate(cells):
+            aligned = [
+                cell.rjust(width) if to_right else cell.ljust(width)
+                for cell, width, to_right in zip(row, widths, right, strict=True)
+            ]
+            self.say("   ".join(aligned).rstrip(), style="bold" if number == 0 else None)
 
     def next(self, *lines: str) -> None:
         """What to do next."""

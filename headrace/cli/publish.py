@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, NamedTuple, Protocol
 
@@ -22,7 +21,9 @@ import msgspec
 
 from headrace.cli import files
 from headrace.client import Client, Receipt, ServiceProblem
+from headrace.contracts.infer import convert_label, convert_row
 from headrace.contracts.stream import StreamContract
+from headrace.contracts.times import parse_ms
 from headrace.errors import Unusable
 
 BODY_LINES = 4_000
@@ -131,8 +132,8 @@ def choose_columns(
 class Reader:
     """Turns the rows of a file into lines, labels withheld and put where they belong.
 
-    convert: a row of text or values -> the contract's typed fields. now_ms: the clock, ms since 1970 UTC. total: at
-    least the number of rows.
+    Values become the contract's types; what cannot is sent as it is, for ingest to refuse by name. now_ms: the clock,
+    ms since 1970 UTC. total: at least the number of rows.
     """
 
     def __init__(
@@ -141,7 +142,6 @@ class Reader:
         columns: Columns,
         delay: Delay,
         name: str,
-        convert: Callable[[files.Row], dict[str, Any]],
         *,
         now_ms: int,
         total: int,
@@ -150,12 +150,10 @@ class Reader:
         self._columns = columns
         self._delay = delay
         self._name = name
-        self._convert = convert
         self._now_ms = now_ms
         # Without a time column the last label, too, must not lie in the future.
         self._base_ms = now_ms - total - delay.ms
         self._encode = msgspec.json.Encoder().encode
-        self._fields = frozenset(field.name for field in contract.fields)
         self._waiting: list[tuple[int, int, dict[str, Any]]] = []
         self._reached = 0
         self.rows = 0
@@ -181,7 +179,7 @@ class Reader:
     def _take_apart(self, row: files.Row, number: int) -> tuple[int, files.Row, files.Row | None]:
         """Event time, the observation and the label of a row."""
         columns, contract = self._columns, self._contract
-        observation = self._convert({name: value for name, value in row.items() if name in self._fields})
+        observation = convert_row(contract, row)
         if contract.id and columns.id == contract.id and contract.id in observation:
             identity = str(observation[contract.id])
         else:
@@ -197,28 +195,13 @@ class Reader:
         else:
             at = self._base_ms + number
         observation[contract.event_time or "at"] = at
-        raw_label = row.get(columns.label) if columns.label else None
-        if raw_label is None:
+        value = convert_label(contract, row.get(columns.label)) if columns.label else None
+        if value is None:
             return at, observation, None
-        label = {"type": "label", "id": identity, "label": self._label_value(raw_label), "at": at}
+        label = {"type": "label", "id": identity, "label": value, "at": at}
         if contract.entity and contract.entity in observation:
             label["entity"] = str(observation[contract.entity])
         return at, observation, label
-
-    def _label_value(self, raw: Any) -> Any:
-        """Text from a CSV as the contract's type; what does not fit is sent as it is and refused by ingest."""
-        kind = self._contract.label.type
-        if kind == "string":
-            return raw.strip() if isinstance(raw, str) else str(raw)
-        if not isinstance(raw, str):
-            return bool(raw) if kind == "boolean" and raw in (0, 1) else raw
-        if kind == "boolean":
-            return _BOOLEANS.get(raw.strip().lower(), raw)
-        try:
-            value = float(raw)
-        except ValueError:
-            return raw
-        return int(value) if kind == "integer" and value.is_integer() else value
 
     def _park(self, key: int, number: int, label: files.Row) -> None:
         if len(self._waiting) >= MAX_WAITING_LABELS:
@@ -322,19 +305,11 @@ def _publish(client: Client, stream: str, body: list[bytes]) -> Receipt:
         time.sleep(0.05)
 
 
-_BOOLEANS = {
-    "true": True, "t": True, "yes": True, "y": True, "1": True,
-    "false": False, "f": False, "no": False, "n": False, "0": False,
-}  # fmt: skip
-
-
 def _milliseconds(value: Any, column: str, number: int) -> int:
     """Event time as ms since 1970 UTC: RFC 3339 text (UTC if it names no zone), or a number of seconds or ms."""
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value.strip())
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return round(moment.timestamp() * 1000)
+            return parse_ms(value.strip())
         except ValueError:
             pass
         try:

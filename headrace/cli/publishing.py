@@ -11,7 +11,6 @@ from headrace.cli.progress import Bar
 from headrace.cli.publish import Pace, Reader, Sent, bodies, choose_columns, parse_delay, send
 from headrace.cli.reports import quality
 from headrace.client import Client, ServiceProblem
-from headrace.contracts.infer import convert_row
 from headrace.contracts.stream import StreamContract, from_dict
 from headrace.errors import Unusable
 
@@ -44,7 +43,6 @@ def run(client: Client, bootstrap: str, output: Output, wanted: Wanted) -> dict[
         columns,
         delay,
         wanted.file.name,
-        lambda row: convert_row(contract, row),
         now_ms=time.time_ns() // 1_000_000,
         total=total,
     )

@@ -84,11 +84,11 @@ def collect_status(home: Home) -> dict[str, Any]:
 
 
 def _streams(client: Client, bootstrap: str) -> list[dict[str, Any]]:
-    from headrace.cli.streams import items_of
+    from headrace.cli.streams import every
 
     streams = []
-    for one in items_of(client.get("registry", "/v1/streams"), "streams"):
-        name = str(one.get("stream") or one.get("name"))
+    for one in every(client, "registry", "/v1/streams", "streams"):
+        name = str(one["stream"])
         try:
             live = Live(client.metrics(name))
             lag = behind(bootstrap, name, live)

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from headrace.cli.common import Json, client_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, guarded
+from headrace.client import Client, calls
 from headrace.contracts.stream import StreamContract, from_dict
 from headrace.errors import Unusable
 
@@ -105,30 +107,25 @@ def list_streams(as_json: Json = False) -> None:
     """List the streams."""
     home, output = Home.from_environment(), Output(as_json)
     with client_of(home) as client:
-        found = client.get("registry", "/v1/streams")
-    streams = items_of(found, "streams")
+        streams = every(client, "registry", "/v1/streams", "streams")
     output.answer({"streams": streams})
     if not streams:
         output.next("No stream yet: headrace stream create CONTRACT.yaml, or --from FILE --label COLUMN")
         return
-    rows = []
-    for one in streams:
-        plain = one.get("contract") or {}
-        rows.append(
-            (
-                one.get("stream") or one.get("name"),
-                plain.get("task"),
-                one.get("version"),
-                one.get("partitions"),
-            )
-        )
-    output.table(("stream", "task", "version", "partitions"), rows)
+    columns = ("stream", "task", "version", "partitions", "champion")
+    output.table(columns, [[one.get(column) for column in columns] for one in streams])
 
 
-def items_of(answer: Any, name: str) -> list[dict[str, Any]]:
-    """A list from an answer that is the list, or holds it under `name`."""
-    found = answer.get(name) if isinstance(answer, dict) else answer
-    return [item if isinstance(item, dict) else {"name": item} for item in found or []]
+def every(client: Client, service: calls.ServiceName, path: str, name: str) -> list[dict[str, Any]]:
+    """All items of a paged list, e.g. `every(client, "registry", "/v1/streams", "streams")`."""
+    items: list[dict[str, Any]] = []
+    after = ""
+    while True:
+        page = client.get(service, f"{path}?after={quote(after, safe='')}" if after else path)
+        items.extend(page.get(name) or [])
+        after = page.get("next") or ""
+        if not after:
+            return items
 
 
 def _infer(
@@ -198,3 +195,11 @@ def _show_contract(output: Output, contract: StreamContract, text: str = "") -> 
     output.table(("field", "type", "feature", "values", "unit", ""), rows)
     if text and not output.as_json:
         output.say("(as a document: headrace stream show --contract)", style="dim")
+
+
+def _bounds(minimum: float | None, maximum: float | None) -> str:
+    if minimum is None and maximum is None:
+        return ""
+    if maximum is None:
+        return f"from {minimum:g}"
+    return f"up to {maximum:g}" if minimum is None else f"{minimum:g} to {maximum:g}"

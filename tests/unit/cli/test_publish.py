@@ -37,7 +37,7 @@ TIMED = StreamContract(
 
 def read(contract, rows, *, delay="0s", columns=None, now=NOW):
     columns = columns or choose_columns(contract, sorted({name for row in rows for name in row}))
-    reader = Reader(contract, columns, parse_delay(delay), "f.csv", dict, now_ms=now, total=len(rows))
+    reader = Reader(contract, columns, parse_delay(delay), "f.csv", now_ms=now, total=len(rows))
     lines = list(reader.lines(rows))
     assert (reader.rows, reader.observations) == (len(rows), len(rows))
     assert reader.labels == sum(line.is_label for line in lines)
@@ -53,7 +53,7 @@ def order(documents):
     ]
 
 
-ROWS = [{"a": "1", "good": "yes"}, {"a": "2", "good": "no"}, {"a": "3", "good": "1"}]
+ROWS = [{"a": "1", "good": "true"}, {"a": "2", "good": "0"}, {"a": "3", "good": "1"}]
 
 
 class TestOrder:
@@ -156,12 +156,12 @@ class TestLabels:
             ("boolean", False, False),
             ("boolean", "maybe", "maybe"),
             ("integer", "3.0", 3),
-            ("integer", "3.5", 3.5),
             ("integer", 0, 0),
             ("number", "2.5", 2.5),
             ("number", "many", "many"),
             ("string", " cat ", "cat"),
             ("string", 7, "7"),
+            ("string", False, "false"),
         ],
     )
     def test_text_becomes_the_contract_s_type_or_is_left_for_ingest_to_refuse(self, kind, raw, value):
@@ -173,7 +173,8 @@ class TestLabels:
         assert type(label) is type(value)
 
     def test_a_row_without_a_label_sends_none(self):
-        assert order(read(PLAIN, [{"a": "1"}, {"a": "2", "good": "1"}])) == ["o1", "o2", "l2"]
+        rows = [{"a": "1"}, {"a": "2", "good": "1"}, {"a": "3", "good": "NA"}]
+        assert order(read(PLAIN, rows)) == ["o1", "o2", "l2", "o3"]
 
 
 class TestColumns:
