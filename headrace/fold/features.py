@@ -10,8 +10,8 @@ key that was written least recently is forgotten and counted.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -19,7 +19,7 @@ from headrace.contracts.events import Features, Scalar
 from headrace.contracts.stream import Field, Task
 from headrace.errors import Unusable
 
-Kind = Literal["count", "sum", "mean", "rate", "min", "max", "last", "seconds_since_last"]
+KINDS = ("count", "sum", "mean", "rate", "min", "max", "last", "seconds_since_last")
 
 LABEL = "label"
 ENTITY = "entity"
@@ -35,14 +35,14 @@ _LATEST = frozenset({"last", "seconds_since_last"})
 class FeatureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One feature.
 
-    of: `label`, a field, or "" (the observation itself: count and seconds_since_last only). equals: look at whether
-    the value equals this one (rate and count). by: `entity` and fields; empty means one value for the whole shard.
-    window_seconds: event time; 0 means no limit (last and seconds_since_last only). default: the value when there is
-    nothing in the window; without it count and sum are 0 and the others absent from `x`.
+    kind: one of `KINDS`. of: `label`, a field, or "" (the observation itself: count and seconds_since_last only).
+    equals: look at whether the value equals this one (rate and count). by: `entity` and fields; empty means one value
+    for the whole shard. window_seconds: event time; 0 means no limit (last and seconds_since_last only). default: the
+    value when there is nothing in the window; without it count and sum are 0 and the others absent from `x`.
     """
 
     name: str
-    kind: Kind
+    kind: str
     of: str = ""
     by: tuple[str, ...] = ()
     window_seconds: int = 0
@@ -79,6 +79,8 @@ def check_features(
 
 
 def _check_one(spec: FeatureSpec, where: str) -> None:
+    if spec.kind not in KINDS:
+        raise Unusable(f"{spec.kind!r} is none of {', '.join(KINDS)}", where=f"{where}.kind")
     if not spec.name:
         raise Unusable("must not be empty", where=f"{where}.name")
     if not spec.of and spec.kind not in ("count", "seconds_since_last"):
@@ -177,7 +179,7 @@ class _Windowed:
         self.width = max(1, spec.window_seconds * 1000 // spec.panes)
         self.max_keys = spec.max_keys
         self.table: OrderedDict[Any, _History] = OrderedDict()
-        self.readers: list[tuple[str, Kind, Scalar | None]] = []
+        self.readers: list[tuple[str, str, Scalar | None]] = []
         self.evicted = 0
         self.ignored = 0
 
@@ -258,6 +260,8 @@ class _Windowed:
             table[key] = _History(pane)
             return pane
         table.move_to_end(key)
+        if history.cached_for > index:
+            history.cached_for = -1
         panes = history.panes
         newest = panes[-1]
         if newest.index == index:
@@ -274,8 +278,7 @@ class _Windowed:
 
 
 def _insert(history: _History, index: int, at: int) -> _Pane:
-    """Find or make an older pane; the summary no longer holds."""
-    history.cached_for = -1
+    """Find or make a pane that is not the newest."""
     place = 0
     while history.panes[place].index < index:
         place += 1
@@ -295,7 +298,7 @@ class _Latest:
         self.window = spec.window_seconds * 1000
         self.max_keys = spec.max_keys
         self.table: OrderedDict[Any, tuple[int, Scalar | None]] = OrderedDict()
-        self.readers: list[tuple[str, Kind, Scalar | None]] = []
+        self.readers: list[tuple[str, str, Scalar | None]] = []
         self.evicted = 0
         self.ignored = 0
 
@@ -327,9 +330,14 @@ class _Latest:
         table[key] = (at, value)
 
 
+_Group = _Windowed | _Latest
+
+
 def _key(by: tuple[str, ...], x: Features, entity: str) -> Any:
     """The table's key for an observation; None if a field that it needs is absent."""
-    parts = tuple(entity if name == ENTITY else x.get(name) for name in by)
+    if len(by) == 1:
+        return entity if by[0] == ENTITY else x.get(by[0])
+    parts = tuple([entity if name == ENTITY else x.get(name) for name in by])
     return None if None in parts else parts
 
 
@@ -340,18 +348,27 @@ class FeaturePlan:
     """
 
     def __init__(self, features: Sequence[FeatureSpec]) -> None:
-        groups: dict[Any, _Windowed | _Latest] = {}
+        groups: dict[Any, _Group] = {}
         for spec in features:
-            make: Callable[[FeatureSpec], _Windowed | _Latest] = (
-                _Latest if spec.kind in _LATEST else _Windowed
-            )
-            shared = (make, spec.of, spec.by, spec.window_seconds, spec.max_keys)
-            if make is _Windowed:
-                shared += (spec.panes, spec.kind in _NUMERIC, spec.kind == "rate", repr(spec.equals))  # type: ignore[assignment]
-            group = groups.setdefault(shared, make(spec))
+            shared: tuple[Any, ...] = (spec.of, spec.by, spec.window_seconds, spec.max_keys)
+            if spec.kind in _LATEST:
+                group = groups.setdefault(shared, _Latest(spec))
+            else:
+                # repr, as 1, 1.0 and True are equal
+                shared += (spec.panes, spec.kind in _NUMERIC, spec.kind == "rate", repr(spec.equals))
+                group = groups.setdefault(shared, _Windowed(spec))
             zero = 0 if spec.kind == "count" else 0.0 if spec.kind == "sum" else None
             group.readers.append((spec.name, spec.kind, zero if spec.default is None else spec.default))
+        by_key: dict[tuple[str, ...], list[_Group]] = {}
+        for group in groups.values():
+            by_key.setdefault(group.by, []).append(group)
         self._groups = tuple(groups.values())
+        self._by_key = tuple(by_key.items())
+        self._labels_by_key = tuple(
+            (by, [group for group in some if group.of == LABEL])
+            for by, some in by_key.items()
+            if any(group.of == LABEL for group in some)
+        )
 
     @property
     def ignored(self) -> int:
@@ -366,28 +383,27 @@ class FeaturePlan:
     def compute(self, x: Features, entity: str, at: int) -> Features:
         """The features for this observation from what came before it; then it is counted itself.
 
-        at: event time in milliseconds. A feature with nothing to tell is absent, unless it has a default.
+        at: event time in milliseconds. A feature with nothing to tell is absent, unless it has a default; so is one
+        whose `by` names a field that `x` lacks.
         """
         out: Features = {}
-        for group in self._groups:
-            key = _key(group.by, x, entity)
+        for by, groups in self._by_key:
+            key = _key(by, x, entity)
             if key is None:
                 continue
-            group.read(key, at, out)
-            of = group.of
-            if not of:
-                group.write(key, at, None)
-            elif of != LABEL and of in x:
-                group.write(key, at, x[of])
+            for group in groups:
+                group.read(key, at, out)
+                of = group.of
+                if not of:
+                    group.write(key, at, None)
+                elif of != LABEL and of in x:
+                    group.write(key, at, x[of])
         return out
 
     def learn(self, x: Features, entity: str, at: int, y: Scalar) -> None:
         """Count a label that became known at `at` for the observation with the fields `x`."""
-        for group in self._groups:
-            if group.of == LABEL:
-                key = _key(group.by, x, entity)
-                if key is not None:
+        for by, groups in self._labels_by_key:
+            key = _key(by, x, entity)
+            if key is not None:
+                for group in groups:
                     group.write(key, at, y)
-
-
-KINDS: tuple[str, ...] = get_args(Kind)
