@@ -1,9 +1,16 @@
 """The documents are in step with the code, and a document that is not would be caught."""
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headrace.contracts.events import ContractAdopted, Label, ModelDeployed, Observation
+from headrace.contracts.stream import Field, LabelSpec, StreamContract
+from headrace.fold.shard import Shard
+from services.scoring.views import stream_view
 from tests.repo import declared, documents, reference
 from tests.repo.tree import ROOT
 
@@ -11,6 +18,12 @@ from tests.repo.tree import ROOT
 def test_links_lead_somewhere() -> None:
     assert documents.broken_links() == []
     assert documents.missing_pages() == []
+
+
+def test_every_page_is_found_from_the_index() -> None:
+    index = (ROOT / "docs/index.md").read_text("utf-8")
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in reference.pages()]
+    assert [page for page in pages if page != "index.md" and f"({page})" not in index] == []
 
 
 def test_generated_tables_say_what_the_code_says() -> None:
@@ -43,6 +56,35 @@ def test_the_readme_fits_a_screen_and_names_the_two_commands() -> None:
     assert "make demo" in text
     assert "make test" in text
     assert text.count("\n") <= 80
+
+
+def test_the_documented_metrics_document_is_what_scoring_serves() -> None:
+    """The same keys at every level; the numbers are an example."""
+    [block] = re.findall(r"```json\n(.*?)```", (ROOT / "docs/scoring.md").read_text("utf-8"), re.DOTALL)
+    documented = json.loads(block)
+    contract = StreamContract("flights", "binary", [Field("distance", "number")], label=LabelSpec())
+    specification = {"model": "linear_model.LogisticRegression"}
+    shard = Shard()
+    shard.fold(
+        [
+            ContractAdopted("c", 0, 1, contract.to_dict()),
+            ModelDeployed("d", 0, "flights-lr", 1, specification),
+            Observation("a", "a", 1, {"distance": 1.0}),
+            Label("a", "a", 2, True),
+        ],
+        range(4),
+    )
+    served = stream_view("flights", {0: shard})
+    assert shape(documented["partitions"]) == shape(served["partitions"])
+    assert set(documented["total"]) <= set(served["total"])
+    assert set(served["total"]) == set(served["partitions"]["0"]) - {"offset"}
+
+
+def shape(value: Any) -> Any:
+    """A JSON value's keys, without what they hold."""
+    if isinstance(value, dict):
+        return {key: shape(child) for key, child in value.items()}
+    return [shape(child) for child in value] if isinstance(value, list) else None
 
 
 @pytest.fixture
