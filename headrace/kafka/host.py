@@ -31,6 +31,9 @@ log = structlog.get_logger("headrace.host")
 
 T = TypeVar("T")
 
+SUBSCRIBE_SECONDS = 20.0
+"""How long a change of subscription waits for the assignment that the one before it must bring."""
+
 FIRST_BATCH_RECORDS = 500
 BATCH_SECONDS = 0.25
 """A batch is sized so that folding it takes about this long: enough to pay for a transaction, little to repeat."""
@@ -77,6 +80,10 @@ class KafkaHost:
         )
         self._observe = observe
         self._subscribed: frozenset[str] = frozenset()
+        # librdkafka 2.16 aborts the process when a subscription changes while it rejoins after a lost session, so a
+        # change waits for the assignment that ends the rebalance (after our own change, not longer than patience).
+        self._rejoining = False
+        self._patience_ends = 0.0
         self._runs: dict[Place, Run] = {}
         self._requests: SimpleQueue[tuple[Callable[[dict[Place, Run]], Any], Future[Any]]] = SimpleQueue()
         self._stop = threading.Event()
@@ -244,18 +251,22 @@ class KafkaHost:
 
     def _follow_topics(self) -> None:
         wanted = frozenset(self._topics())
-        if wanted != self._subscribed:
+        settled = not self._rejoining and time.monotonic() >= self._patience_ends
+        if wanted != self._subscribed and settled:
             self._subscribed = wanted
+            self._patience_ends = time.monotonic() + SUBSCRIBE_SECONDS
             if wanted:
                 self._consumer.subscribe(
                     sorted(wanted),
                     on_assign=self._on_assign,
                     on_revoke=self._on_revoke,
-                    on_lost=self._on_revoke,
+                    on_lost=self._on_lost,
                 )
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """Build the processors of newly assigned partitions; runs inside `consume`, on the host's thread."""
+        self._rejoining = False
+        self._patience_ends = 0.0
         self.ready.clear()
         starts = []
         for partition in partitions:
@@ -269,6 +280,10 @@ class KafkaHost:
                 "assigned", topic=place[0], partition=place[1], position=run.position, until=run.silent_until
             )
         consumer.incremental_assign(starts)
+
+    def _on_lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        self._rejoining = True
+        self._on_revoke(consumer, partitions)
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         for partition in partitions:
