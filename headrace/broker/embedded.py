@@ -45,7 +45,12 @@ from headrace.broker.locks import Progress, handed_on, held, silent
 _POLL_SECONDS = 0.03
 _FORMAT_TIMEOUT_SECONDS = 60.0
 _OTHER_START_WAIT_SECONDS = 600.0
-_SHOWN_LOG_LINES = 15
+_BIND_RETRIES = 2
+_SIGNS_OF_NEWER_DATA = (
+    "No MetadataVersion with feature level",
+    "UnsupportedVersionException: Can't read version",
+)
+_SHOWN_LOG_LINES = 20
 _LOG_TAIL_BYTES = 64 * 1024
 _ENVIRONMENT_KEPT = ("PATH", "HOME", "TZ", "USER", "LOGNAME")
 
@@ -65,6 +70,10 @@ class BrokerAddress:
         return f"{self.host}:{self.port}"
 
 
+class _PortLost(PortInUse):
+    """A port that was free when Java was started was not when Kafka wanted it. Worth another try."""
+
+
 class EmbeddedBroker:
     """One Kafka in one home folder. Holds no connection and no thread; any number of instances may name one home."""
 
@@ -75,7 +84,7 @@ class EmbeddedBroker:
         port: int = 0,
         cache: Path | None = None,
         heap_megabytes: int = 512,
-        start_timeout_seconds: float = 60.0,
+        start_timeout_seconds: float = 120.0,
         overrides: Mapping[str, str] | None = None,
     ) -> None:
         """Names a broker; touches nothing yet.
@@ -151,6 +160,11 @@ class EmbeddedBroker:
             java = find_java()
             classpath = fetch(self._cache, say)
             try:
+                for _ in range(_BIND_RETRIES):
+                    try:
+                        return self._start_fresh(java, classpath, say)
+                    except _PortLost:
+                        say("a port was taken while Apache Kafka was starting, trying again")
                 return self._start_fresh(java, classpath, say)
             except OSError as error:
                 raise self._unwritable(error) from error
@@ -217,7 +231,8 @@ class EmbeddedBroker:
                     return None
                 raise DidNotStart(
                     f"the broker of {self._home} (process {pid}) has not answered on port {known.client} for "
-                    f"{self._start_timeout_seconds:.0f} s: stop() it and start again\n{self._last_lines(0)}"
+                    f"{self._start_timeout_seconds:.0f} s: stop() it and start again\n"
+                    + _last_lines(self._text_since(0))
                 )
         return BrokerAddress(ports.HOST, known.client, pid, reused=True)
 
@@ -258,11 +273,16 @@ class EmbeddedBroker:
         ended = not process.alive(pid, self._marker)
         process.end(pid, self._marker, 1.0)
         self._pid_file.unlink(missing_ok=True)
+        text = self._text_since(log_start)
+        if "Address already in use" in text:
+            raise _PortLost(f"port {port} or its controller's was taken while starting:\n{_last_lines(text)}")
         if ended:
             what = f"Apache Kafka ended while starting; its logs are in {self._log_file.parent}"
         else:
             what = f"Apache Kafka did not answer on port {port} within {self._start_timeout_seconds:.0f} s"
-        raise DidNotStart(f"{what}. Last log lines:\n{self._last_lines(log_start)}")
+        if any(sign in text for sign in _SIGNS_OF_NEWER_DATA):
+            what += "; its data was written by a newer Apache Kafka"
+        raise DidNotStart(f"{what}. Last log lines:\n{_last_lines(text)}")
 
     def _format(self, java: Path, classpath: Classpath, data_lock: int) -> None:
         """Give the data folder its cluster identity. Kafka itself skips what a broken-off format has done already."""
@@ -329,10 +349,11 @@ class EmbeddedBroker:
             time.sleep(_POLL_SECONDS)
         return False
 
-    def _last_lines(self, log_start: int) -> str:
-        """The ends of Kafka's log (from byte `log_start` on) and of what Java printed."""
-        lines = [*_tail(self._log_file, log_start), *_tail(self._output_file, 0)]
-        return "\n".join(lines) or f"(nothing in {self._log_file.parent})"
+    def _text_since(self, log_start: int) -> str:
+        """The end of Kafka's log (from byte `log_start` on) and of what Java printed."""
+        return "\n".join(
+            part for part in (_tail(self._log_file, log_start), _tail(self._output_file, 0)) if part
+        )
 
     def _unwritable(self, error: OSError) -> BrokerError:
         return BrokerError(
@@ -340,12 +361,18 @@ class EmbeddedBroker:
         )
 
 
-def _tail(path: Path, start: int) -> list[str]:
-    """The last few lines of a file from byte `start` on; of the whole file if it was rolled over since."""
+def _tail(path: Path, start: int) -> str:
+    """The end of a file from byte `start` on; of the whole file if it was rolled over since."""
     try:
         with path.open("rb") as handle:
             size = handle.seek(0, os.SEEK_END)
             handle.seek(max(start if start <= size else 0, size - _LOG_TAIL_BYTES))
-            return handle.read().decode("utf-8", "replace").splitlines()[-_SHOWN_LOG_LINES:]
+            return handle.read().decode("utf-8", "replace").strip()
     except OSError:
-        return []
+        return ""
+
+
+def _last_lines(text: str) -> str:
+    """The last few lines that a person can use: a stack trace's frames and Java's own warnings are left out."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith(("at ", "... ", "WARNING: "))]
+    return "\n".join(lines[-_SHOWN_LOG_LINES:]) or "(none)"

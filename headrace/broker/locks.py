@@ -16,23 +16,30 @@ from pathlib import Path
 from headrace.broker.errors import BrokerError
 
 _POLL_SECONDS = 0.05
+_LAST_THREAD_SECONDS = 3.0
 
 Progress = Callable[[str], None]
 
 
 @contextmanager
 def handed_on(path: Path, *, taken: str) -> Iterator[int]:
-    """Lock `path` at once; gives its descriptor, to hand to a process that then holds the lock while it lives.
+    """Lock `path`; gives its descriptor, to hand to a process that then holds the lock while it lives.
 
-    Our own copy is closed after the body. Raises BrokerError(taken) if a living process holds the lock.
+    Our own copy is closed after the body. Raises BrokerError(taken) if a living process holds the lock; waits a few
+    seconds for that, since a killed process with many threads is gone from sight before its last thread is.
     """
     import fcntl
 
+    deadline = time.monotonic() + _LAST_THREAD_SECONDS
     with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BrokerError(taken) from None
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BrokerError(taken) from None
+            time.sleep(_POLL_SECONDS)
         yield handle.fileno()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ HOST = "127.0.0.1"
 LOWEST_PORT = 20_000
 HIGHEST_PORT = 32_000
 _TRIES = 200
+_RELEASE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +63,33 @@ def is_free(port: int) -> bool:
     return True
 
 
+def _becomes_free(port: int) -> bool:
+    """True if the port is free, at once or soon: a killed process lets go of its sockets a moment after it is gone."""
+    deadline = time.monotonic() + _RELEASE_SECONDS
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
 def choose(requested: int, remembered: Ports | None) -> Ports:
     """Ports to start on. `requested` 0 means: the remembered one if it is free, else any free one.
 
     Raises PortInUse if a particular port was requested and is taken.
     """
     if requested:
-        if not is_free(requested):
+        if not _becomes_free(requested):
             raise PortInUse(
                 f"port {requested} on {HOST} is used by another program: end that program, or give another port "
                 "(0 picks a free one)"
             )
         client = requested
-    elif remembered is not None and is_free(remembered.client):
+    elif remembered is not None and _becomes_free(remembered.client):
         client = remembered.client
     else:
         client = _free_port(avoid=0)
-    if remembered is not None and remembered.controller != client and is_free(remembered.controller):
+    if remembered is not None and remembered.controller != client and _becomes_free(remembered.controller):
         return Ports(client, remembered.controller)
     return Ports(client, _free_port(avoid=client))
 

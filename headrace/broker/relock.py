@@ -1,4 +1,4 @@
-"""Writes `jars.toml` anew for a version of Kafka: `python -m headrace.broker.relock 4.3.1`. For maintainers.
+"""Writes `jars.toml` anew for a version of Kafka: `python -m headrace.broker.relock 4.2.2`. For maintainers.
 
 Resolves the dependency tree through jgo, downloads every jar into a temporary folder and records coordinate,
 size and sha256. It trusts what it downloads: read the difference before you commit it. `log4j-slf4j-impl` is

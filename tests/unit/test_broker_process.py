@@ -291,6 +291,22 @@ def test_old_log_lines_are_not_blamed(instead_of_java):
     assert "last week" not in str(caught.value)
 
 
+def test_a_port_lost_while_starting_is_tried_again(instead_of_java):
+    broker = instead_of_java(
+        'case "$*" in *StorageTool*) exit 0;; esac; echo run >>runs; echo "Address already in use"'
+    )
+    with pytest.raises(PortInUse, match="taken while starting"):
+        broker.start()
+    assert (broker.home / "runs").read_text().split() == ["run"] * 3
+
+
+def test_the_frames_of_a_stack_trace_are_not_shown():
+    shown = embedded._last_lines(
+        "ERROR no\n\tat org.apache.X(X.java:1)\n\t... 4 more\nWARNING: Unsafe\nCaused by: that"
+    )
+    assert shown == "ERROR no\nCaused by: that"
+
+
 def test_a_home_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BrokerError, match="cannot write to"):
