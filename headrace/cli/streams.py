@@ -20,7 +20,7 @@ INFERRED_ROWS = 10_000
 
 @streams_app.command()
 @guarded
-def create(
+def create(  # noqa: PLR0913, PLR0917  each is an option of the command
     contract: Annotated[
         Path | None, typer.Argument(help="Contract (ODCS YAML or JSON).", exists=True, dir_okay=False)
     ] = None,
@@ -35,6 +35,10 @@ def create(
     task: Annotated[str, typer.Option(help="With --from: binary, multiclass or regression.")] = "",
     id_column: Annotated[str, typer.Option(help="With --from: the column that is the id.")] = "",
     time_column: Annotated[str, typer.Option(help="With --from: the column that is the event time.")] = "",
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="With --from: a column that is not to be a field; may be repeated."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the contract, create nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -49,23 +53,26 @@ def create(
             return
     else:
         assert source is not None
-        proposed = _infer(source, name or _stream_name(source), label, task, id_column, time_column)
+        proposed = _infer(
+            source, name or _stream_name(source), label, task, id_column, time_column, leave_out or []
+        )
         text = _dump(proposed)
-        _show_contract(output, proposed, text)
+        _show_contract(output, proposed)
         if dry_run:
             output.answer({"contract": proposed.to_dict(), "document": text})
             return
     with client_of(home) as client:
         answer = client.create_stream(text)
-    output.answer(answer)
+    output.answer({**answer, "document": text})
     stream = answer.get("stream")
     done = "is created" if answer.get("created", True) else "is there"
     output.say(
         f"Stream {stream} {done}: contract version {answer.get('version')}, {answer.get('partitions')} partition(s)"
     )
     output.next(
-        f"headrace model deploy {stream} SPEC.yaml     puts a model on it",
-        f"headrace publish {stream} {source or 'FILE'}     sends events",
+        f"headrace model deploy {stream} SPEC.yaml    puts a model on it",
+        f"headrace publish {stream} {source or 'FILE'}    sends events",
+        f"headrace stream show {stream} --contract    the contract as a document, to mend and create again",
     )
 
 
@@ -129,7 +136,7 @@ def every(client: Client, service: calls.ServiceName, path: str, name: str) -> l
 
 
 def _infer(
-    source: Path, name: str, label: str, task: str, id_column: str, time_column: str
+    source: Path, name: str, label: str, task: str, id_column: str, time_column: str, leave_out: list[str]
 ) -> StreamContract:
     from itertools import islice
 
@@ -141,9 +148,8 @@ def _infer(
     rows = list(islice(read_rows(source), INFERRED_ROWS))
     if not rows:
         raise Unusable(f"{source} has no rows")
-    given: dict[str, Any] = {"id": id_column, "event_time": time_column}
     return infer(
-        name, rows, label=label, task=task or None, **{key: value for key, value in given.items() if value}
+        name, rows, label=label, task=task or None, id=id_column, event_time=time_column, leave_out=leave_out
     )
 
 
@@ -170,7 +176,7 @@ def _dump(contract: StreamContract) -> str:
     return dump(contract)
 
 
-def _show_contract(output: Output, contract: StreamContract, text: str = "") -> None:
+def _show_contract(output: Output, contract: StreamContract) -> None:
     """The contract as a table."""
     label = contract.label
     output.say(f"{contract.name}: {contract.task}, label {label.name} ({label.type})", style="bold")
@@ -180,6 +186,8 @@ def _show_contract(output: Output, contract: StreamContract, text: str = "") -> 
         f"{said + '; ' if said else ''}labels are waited for {label.wait_seconds:,} s, "
         f"then: {label.expiry}; {contract.partitions} partition(s)"
     )
+    if contract.description:
+        output.say(contract.description)
     rows = []
     for field in contract.fields:
         bounds = (
@@ -193,8 +201,6 @@ def _show_contract(output: Output, contract: StreamContract, text: str = "") -> 
             (field.name, field.type, "yes" if field.feature else "no", bounds, field.unit, " ".join(marks))
         )
     output.table(("field", "type", "feature", "values", "unit", ""), rows)
-    if text and not output.as_json:
-        output.say("(as a document: headrace stream show --contract)", style="dim")
 
 
 def _bounds(minimum: float | None, maximum: float | None) -> str:
