@@ -1,5 +1,6 @@
 """`python -m services.scoring`: composes the host, the registry follower and the HTTP API, and runs them."""
 
+import gc
 import sys
 
 from headrace import logs
@@ -28,6 +29,7 @@ def main() -> int:
             metrics=METRICS,
         )
         app.include_router(build_routes(host.call))
+        _calm_the_collector()
         try:
             return serve_with_host(app, host, address=settings.host, port=settings.port)
         finally:
@@ -35,6 +37,17 @@ def main() -> int:
     except HeadraceError as error:
         print(f"scoring: {error}", file=sys.stderr)
         return 1
+
+
+def _calm_the_collector() -> None:
+    """Look for cycles seldom, and never among what was there at the start.
+
+    Waiting observations are many small containers without cycles; looking through them with Python's own thresholds
+    costs a light model a tenth of its speed (measured).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,60 @@
+"""A whole running system for tests: the embedded broker and the four services as processes, in a home of its own."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.cli import system as control
+from headrace.cli.home import Home
+from headrace.client import Addresses, Client
+
+PATIENCE_SECONDS = 120.0
+
+
+def quiet(_: str) -> None:
+    """Nobody watches."""
+
+
+@dataclass
+class System:
+    """What a test talks to."""
+
+    home: Home
+    client: Client
+    bootstrap: str
+
+    def kill(self, service: str) -> None:
+        """End a service as a crash would, and start it again as an operator would."""
+        os.kill(self.home.load().services[service].pid, signal.SIGKILL)
+        control.up(self.home, quiet, quiet)
+
+    def total(self, stream: str) -> dict[str, Any]:
+        """Scoring's counts of a stream over all partitions."""
+        total: dict[str, Any] = self.client.metrics(stream)["total"]
+        return total
+
+    def wait(self, what: Callable[[], bool]) -> None:
+        """Until it is so; fails after two minutes."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not what():
+            assert time.monotonic() < deadline, "the system did not get there in time"
+            time.sleep(0.2)
+
+
+@contextmanager
+def running_system(folder: Path) -> Iterator[System]:
+    """Bring a system up on free ports, and down again."""
+    home = Home(folder, environment=dict(os.environ))
+    run = control.up(home, quiet, quiet).run
+    addresses = Addresses(**{name: running.url for name, running in run.services.items()})
+    client = Client(addresses, key=home.cli_key_file.read_text(encoding="ascii").strip())
+    try:
+        yield System(home, client, run.bootstrap)
+    finally:
+        client.close()
+        control.down(home, quiet)
