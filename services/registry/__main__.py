@@ -13,6 +13,8 @@ from headrace.keys import KeyRing
 from headrace.web import create_app, serve
 from services.registry.agents import KafkaControlLog
 from services.registry.api import build_routes
+from services.registry.database import Database
+from services.registry.journal import Journal
 from services.registry.registry import Registry, now_ms
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
@@ -22,10 +24,10 @@ DESCRIPTION = "Contracts, model specifications, versions and deployments."
 
 def compose(settings: RegistrySettings) -> FastAPI:
     """The whole service as an application; its lifespan starts and ends what runs beside the routes."""
-    store = Store(settings.database, now_ms)
-    store.prepare()
+    database = Database(settings.database)
+    database.prepare()
     log = KafkaControlLog(settings.bootstrap, replication=settings.replication)
-    registry = Registry(store, log)
+    registry = Registry(Store(database, now_ms), Journal(database), log)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -35,11 +37,11 @@ def compose(settings: RegistrySettings) -> FastAPI:
         registry.stop()
         settling.join(10.0)
         log.close()
-        store.close()
+        database.close()
 
     def ready() -> dict[str, bool]:
         return {
-            "database": store.reachable(),
+            "database": database.reachable(),
             "producer": log.healthy(),
             "settled": registry.settled.is_set(),
         }

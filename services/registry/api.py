@@ -20,7 +20,7 @@ from services.registry import documents, views
 from services.registry.domain.controls import Verb
 from services.registry.domain.lifecycle import Conflict
 from services.registry.registry import Registry
-from services.registry.store import Absent, rfc3339
+from services.registry.store import Absent
 from services.registry.tables import ContractRow, DeploymentRow, StreamRow, VersionRow
 
 reader = require("reader", "producer")
@@ -126,7 +126,7 @@ def _stream_routes(router: APIRouter, registry: Registry) -> None:
                 partitions=row.partitions,
                 contract=contract.document,
                 deployments=[_deployment(*found) for found in store.deployments(stream)],
-                created_at=rfc3339(row.created_ms),
+                created_at=views.rfc3339(row.created_ms),
             )
 
     @router.get(
@@ -201,7 +201,7 @@ def _model_routes(router: APIRouter, registry: Registry) -> None:
                     version=row.version,
                     digest=row.digest,
                     description=row.description,
-                    created_at=rfc3339(row.created_ms),
+                    created_at=views.rfc3339(row.created_ms),
                 )
                 for row in rows[:limit]
             ],
@@ -320,7 +320,7 @@ def _deployment(row: DeploymentRow, offsets: dict[str, int] | None) -> views.Dep
         state="pending" if offsets is None else "effective",
         offsets=offsets,
         digest=row.digest,
-        changed_at=rfc3339(row.changed_ms),
+        changed_at=views.rfc3339(row.changed_ms),
     )
 
 
@@ -333,7 +333,7 @@ def _stream_summary(registry: Registry, row: StreamRow) -> views.StreamSummary:
         partitions=row.partitions,
         task=contract.document["task"],
         champion=champions[0] if champions else None,
-        created_at=rfc3339(row.created_ms),
+        created_at=views.rfc3339(row.created_ms),
     )
 
 
@@ -341,7 +341,7 @@ def _contract_version(row: ContractRow) -> views.ContractVersion:
     return views.ContractVersion(
         version=row.version,
         digest=row.digest,
-        created_at=rfc3339(row.created_ms),
+        created_at=views.rfc3339(row.created_ms),
         created_by=row.created_by,
         contract=row.document,
     )
@@ -353,7 +353,7 @@ def _model_version(row: VersionRow) -> views.ModelVersion:
         version=row.version,
         digest=row.digest,
         description=row.description,
-        created_at=rfc3339(row.created_ms),
+        created_at=views.rfc3339(row.created_ms),
         created_by=row.created_by,
         specification=row.specification,
     )

@@ -21,6 +21,7 @@ from headrace.errors import HeadraceError, Transient, Unusable
 from headrace.fold import specification as specifications
 from services.registry.domain.controls import Verb
 from services.registry.domain.lifecycle import Conflict, check_model_name
+from services.registry.journal import Journal
 from services.registry.store import Absent, Store
 
 PAGE = 500
@@ -60,8 +61,9 @@ class Registry:
     thing), `Transient` (broker or database away: the decision, if made, is finished later; asking again is harmless).
     """
 
-    def __init__(self, store: Store, log: ControlLog) -> None:
+    def __init__(self, store: Store, journal: Journal, log: ControlLog) -> None:
         self.store = store
+        self._journal = journal
         self._log = log
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._stopping = threading.Event()
@@ -126,7 +128,7 @@ class Registry:
         """
         sequence = self.store.change(stream, model, verb, by)
         self._finish(stream)
-        return sequence is not None, None if sequence is None else self.store.offsets(stream, sequence)
+        return sequence is not None, None if sequence is None else self._journal.offsets(stream, sequence)
 
     # -- finishing ----------------------------------------------------------------------------------------------------
 
@@ -139,13 +141,13 @@ class Registry:
     def settle(self, stream: str, *, announce: bool = False) -> None:
         """Write what is pending, in order, and announce what was not announced (or all, with `announce`)."""
         with self._locks[stream]:
-            for decision in self.store.pending(stream):
+            for decision in self._journal.pending(stream):
                 offsets = self._log.write(decision.stream, decision.partitions, decision.record)
-                self.store.effective(decision, offsets)
+                self._journal.effective(decision, offsets)
             row = self.store.stream(stream)
             if announce or row.announced < row.sequence:
                 self._log.announce(self._announcements(stream, row.partitions))
-                self.store.announced(stream, row.sequence)
+                self._journal.announced(stream, row.sequence)
 
     def _announcements(self, stream: str, partitions: int) -> list[Announcement]:
         contract = self.store.contract(stream)
@@ -176,7 +178,7 @@ class Registry:
     def _restore(self, stream: str, partitions: int) -> None:
         self._log.ensure_stream(stream, partitions)
         if self._log.is_empty(stream):
-            self.store.reopen(stream)
+            self._journal.reopen(stream)
         self.settle(stream, announce=True)
 
     def keep_settled(self) -> None:
@@ -199,7 +201,7 @@ class Registry:
         self._stopping.set()
 
     def _settle_all(self) -> None:
-        for name in self.store.unsettled():
+        for name in self._journal.unsettled():
             self.settle(name)
 
 

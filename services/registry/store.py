@@ -6,90 +6,31 @@ state was read. So two registries on one PostgreSQL cannot crown two champions, 
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
-from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
-from sqlalchemy import CursorResult, Engine, func, select, update
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
 from headrace.contracts.stream import StreamContract
-from headrace.errors import Fatal, Transient
+from services.registry.database import Database, Stale
 from services.registry.domain import controls, lifecycle
 from services.registry.domain.lifecycle import Deployed, LineUp, Standing
-from services.registry.tables import (
-    SCHEMA_VERSION,
-    WRITING,
-    Base,
-    ContractRow,
-    ControlRow,
-    DeploymentRow,
-    ModelRow,
-    SchemaRow,
-    StreamRow,
-    VersionRow,
-    make_engine,
-)
-
-Result = TypeVar("Result")
-ATTEMPTS = 10
+from services.registry.tables import ContractRow, ControlRow, DeploymentRow, ModelRow, StreamRow, VersionRow
 
 
 class Absent(Exception):
     """There is nothing by that name; the text says what."""
 
 
-class _Stale(Exception):
-    """Somebody else decided in between."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A decision that has yet to reach the log."""
-
-    stream: str
-    sequence: int
-    partitions: int
-    record: bytes
-
-
 class Store:
-    """The database. Safe to use from several threads. Raises `Transient` when the database is away."""
+    """Contracts, models, deployments. Safe to use from several threads. Raises `Transient` as the database does."""
 
-    def __init__(self, url: str, now_ms: Callable[[], int]) -> None:
-        if url.startswith("sqlite:///"):
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        self._engine: Engine = make_engine(url)
-        self._writing: Engine = self._engine.execution_options(**{WRITING: True})
+    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
+        self._database = database
+        self._read = database.read
+        self._write = database.write
         self._now_ms = now_ms
-
-    def prepare(self) -> None:
-        """Make the tables if need be. Raises `Fatal` if they are of another version of the registry."""
-
-        def work(session: Session) -> None:
-            Base.metadata.create_all(session.connection())
-            found = session.scalars(select(SchemaRow.version)).all()
-            if not found:
-                session.add(SchemaRow(version=SCHEMA_VERSION))
-            elif list(found) != [SCHEMA_VERSION]:
-                raise Fatal(f"the database has schema {found}, this registry needs {SCHEMA_VERSION}")
-
-        self._write(work)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
-
-    def reachable(self) -> bool:
-        """Whether the database answers."""
-        try:
-            self._read(lambda session: session.execute(select(1)))
-        except Transient:
-            return False
-        return True
 
     # -- contracts ----------------------------------------------------------------------------------------------------
 
@@ -310,59 +251,6 @@ class Store:
 
         return self._read(work)
 
-    # -- the journal --------------------------------------------------------------------------------------------------
-
-    def pending(self, stream: str) -> list[Pending]:
-        """Decisions about a stream that have yet to reach its log, in order."""
-        query = (
-            select(ControlRow.stream, ControlRow.sequence, StreamRow.partitions, ControlRow.record)
-            .join(StreamRow, StreamRow.name == ControlRow.stream)
-            .where(ControlRow.stream == stream, ControlRow.offsets.is_(None))
-            .order_by(ControlRow.sequence)
-        )
-        return self._read(lambda session: [Pending(*row) for row in session.execute(query)])
-
-    def effective(self, decision: Pending, offsets: dict[int, int]) -> None:
-        """The decision is in the log, there."""
-        written = {str(partition): offset for partition, offset in sorted(offsets.items())}
-        statement = (
-            update(ControlRow)
-            .where(ControlRow.stream == decision.stream, ControlRow.sequence == decision.sequence)
-            .values(offsets=written)
-        )
-        self._write(lambda session: session.execute(statement))
-
-    def offsets(self, stream: str, sequence: int) -> dict[str, int] | None:
-        """Where a decision lies in the log; None if it is pending."""
-        query = select(ControlRow.offsets).where(ControlRow.stream == stream, ControlRow.sequence == sequence)
-        return self._read(lambda session: session.scalar(query))
-
-    def unsettled(self) -> list[str]:
-        """Streams with a decision that is pending or not announced."""
-        query = (
-            select(StreamRow.name).where(StreamRow.announced < StreamRow.sequence).order_by(StreamRow.name)
-        )
-        return self._read(lambda session: list(session.scalars(query)))
-
-    def reopen(self, stream: str) -> None:
-        """The log has lost its records: every decision has to be written again."""
-
-        def work(session: Session) -> None:
-            rewrite = update(ControlRow).where(ControlRow.stream == stream)
-            session.execute(rewrite.values(offsets=None))
-            session.execute(update(StreamRow).where(StreamRow.name == stream).values(announced=0))
-
-        self._write(work)
-
-    def announced(self, stream: str, sequence: int) -> None:
-        """Everything about the stream up to this decision has been announced."""
-        statement = (
-            update(StreamRow)
-            .where(StreamRow.name == stream, StreamRow.announced < sequence)
-            .values(announced=sequence)
-        )
-        self._write(lambda session: session.execute(statement))
-
     # -- inside -------------------------------------------------------------------------------------------------------
 
     def _decide(self, session: Session, row: StreamRow, identity: str, record: bytes, by: str) -> None:
@@ -376,7 +264,7 @@ class Store:
             .execution_options(synchronize_session=False)
         )
         if cast(CursorResult[Any], raised).rowcount != 1:
-            raise _Stale
+            raise Stale
         session.add(
             ControlRow(
                 stream=row.name,
@@ -404,39 +292,12 @@ class Store:
             if model == placed:
                 row.sequence = sequence
 
-    def _read(self, work: Callable[[Session], Result]) -> Result:
-        return self._attempt(self._engine, work)
-
-    def _write(self, work: Callable[[Session], Result]) -> Result:
-        for _ in range(ATTEMPTS):
-            try:
-                return self._attempt(self._writing, work)
-            except (_Stale, IntegrityError):
-                continue
-        raise Transient("too many changes at once: the decision was not made")
-
-    def _attempt(self, engine: Engine, work: Callable[[Session], Result]) -> Result:
-        try:
-            with Session(engine, expire_on_commit=False) as session, session.begin():
-                return work(session)
-        except (OperationalError, InterfaceError) as error:
-            raise Transient(f"the registry's database does not answer: {type(error.orig).__name__}") from None
-
 
 def contract_digest(contract: StreamContract) -> str:
     """sha256 of the contract, its version number left out: equal digests mean the same contract."""
     # A part that is all defaults is `{}` or left out, by how the contract was built; it means the same.
     plain = {name: value for name, value in contract.to_dict().items() if name != "version" and value != {}}
     return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def rfc3339(milliseconds: int) -> str:
-    """A time as text, for people."""
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
 
 
 def _changed(before: LineUp, model: str, verb: controls.Verb) -> LineUp | None:

@@ -1,31 +1,14 @@
-"""The registry's tables, and an engine that treats SQLite and PostgreSQL alike.
+"""The registry's tables.
 
-SQLite runs in WAL mode with full synchronisation (a decision that was answered survives a power cut), waits for locks
-instead of failing, and begins writing transactions as such: its default would let two of them read the same state and
-then fail in the middle. `controls` is the journal of each stream: what was decided, in order, and whether it has
-reached the log.
+`controls` is the journal of each stream: what was decided, in order, and where in the log it lies.
 """
 
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Connection,
-    Engine,
-    ForeignKey,
-    UniqueConstraint,
-    create_engine,
-    event,
-)
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from headrace.errors import Fatal
-
 SCHEMA_VERSION = 1
-WRITING = "headrace_writing"
-"""Execution option: this transaction will write."""
 
 
 class Base(DeclarativeBase):
@@ -111,30 +94,3 @@ class ControlRow(Base):
     offsets: Mapped[dict[str, int] | None]
     made_ms: Mapped[int]
     made_by: Mapped[str]
-
-
-def make_engine(url: str) -> Engine:
-    """An engine for `sqlite:///...` or `postgresql+psycopg://...`."""
-    if url.startswith("postgresql:"):
-        url = url.replace("postgresql:", "postgresql+psycopg:", 1)
-    if not url.startswith("sqlite"):
-        try:
-            return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5)
-        except ModuleNotFoundError as error:
-            raise Fatal(f"the database needs {error.name}: install headrace[postgres]") from None
-        except ArgumentError:
-            raise Fatal("HEADRACE_DATABASE_URL is no SQLAlchemy URL") from None
-    engine = create_engine(url, connect_args={"timeout": 15.0, "check_same_thread": False})
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        connection.isolation_level = None  # we begin transactions ourselves, below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=15000"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        writing = connection.get_execution_options().get(WRITING)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
-
-    return engine

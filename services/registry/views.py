@@ -1,5 +1,6 @@
 """What the registry's routes take and answer, as pydantic models: they are its OpenAPI document."""
 
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -178,3 +179,12 @@ class DeploymentMade(BaseModel):
     role: Standing
     created: bool
     offsets: dict[str, int] | None
+
+
+def rfc3339(milliseconds: int) -> str:
+    """A time as text, for people."""
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 
 import httpx2
 import pytest
@@ -30,7 +31,9 @@ from headrace.kafka.tail import Tail
 from headrace.web import PROBLEM
 from services.registry.__main__ import compose
 from services.registry.agents import announcement_key
+from services.registry.database import Database
 from services.registry.domain.lifecycle import Conflict
+from services.registry.journal import Journal
 from services.registry.registry import Registry, now_ms
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
@@ -73,10 +76,22 @@ def database(request, tmp_path):
     return url.rpartition("/")[0] + f"/{name}"
 
 
-def open_store(url):
-    store = Store(url, now_ms)
-    store.prepare()
-    return store
+@dataclass
+class Opened:
+    """A registry's memory, opened as a process opens it."""
+
+    database: Database
+    store: Store
+    journal: Journal
+
+    def registry(self, log):
+        return Registry(self.store, self.journal, log)
+
+
+def opened(url):
+    database = Database(url)
+    database.prepare()
+    return Opened(database, Store(database, now_ms), Journal(database))
 
 
 # -- a log that may crash -------------------------------------------------------------------------------------------
@@ -165,67 +180,67 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path):
             log = FakeLog()
             log.crash_at, log.crash_after = crash_at, crash_after
             try:
-                scenario(Registry(open_store(url), log))
+                scenario(opened(url).registry(log))
                 if log.steps < crash_at:
                     break
             except Crash:
                 crashes += 1
-            store = open_store(url)
-            again = Registry(store, log)
+            memory = opened(url)
+            again = memory.registry(log)
             again.restore()
-            assert store.unsettled() == []
+            assert memory.journal.unsettled() == []
             scenario(again)
             for partition in range(3):
                 assert [control.id for control in log.applied("s", partition)] == EXPECTED
             assert log.told[b"deployment/s/n"].role == "champion"
             assert log.told[b"deployment/s/m"].role == "challenger"
             assert log.told[b"stream/s"].version == 1
-            store.close()
+            memory.database.close()
     assert crashes > 30
 
 
 def test_while_the_broker_is_away_decisions_wait_and_are_finished_later(database):
-    store, log = open_store(database), FakeLog()
-    registry = Registry(store, log)
+    memory, log = opened(database), FakeLog()
+    registry = memory.registry(log)
     registry.adopt(from_dict(contract("s")), "ada")
     registry.submit("m", SPECIFICATION, "", "ada")
     log.away = True
     with pytest.raises(Transient, match="decided"):
         registry.deploy("s", "m", None, "champion", "ada")
-    assert store.deployments("s")[0][1] is None
+    assert memory.store.deployments("s")[0][1] is None
     log.away = False
     settling = threading.Thread(target=registry.keep_settled)
     settling.start()
     deadline = time.monotonic() + 15
-    while store.deployments("s")[0][1] is None or store.unsettled():
+    while memory.store.deployments("s")[0][1] is None or memory.journal.unsettled():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     registry.stop()
     settling.join(10)
-    assert store.deployments("s")[0][1] == {"0": 1, "1": 1, "2": 1}
+    assert memory.store.deployments("s")[0][1] == {"0": 1, "1": 1, "2": 1}
     assert not registry.deploy("s", "m", None, "champion", "ada")  # asking again does nothing more
     assert [control.id for control in log.applied("s", 0)] == ["contract/s/1", "deploy/s/m/1/2"]
     assert b"deployment/s/m" in log.told
-    store.close()
+    memory.database.close()
 
 
 def test_a_wiped_broker_gets_everything_again(database):
-    store, log = open_store(database), FakeLog()
-    scenario(Registry(store, log))
+    memory, log = opened(database), FakeLog()
+    scenario(memory.registry(log))
     wiped = FakeLog()
-    Registry(store, wiped).restore()
+    memory.registry(wiped).restore()
     for partition in range(3):
         assert [control.id for control in wiped.applied("s", partition)] == EXPECTED
     assert wiped.told.keys() == log.told.keys()
-    Registry(store, wiped).restore()
+    memory.registry(wiped).restore()
     assert len(wiped.records["s"][0]) == len(EXPECTED)
-    store.close()
+    memory.database.close()
 
 
 def test_deciding_at_once_from_many_threads_and_two_registries_keeps_the_rules(database):
-    stores = [open_store(database), open_store(database)]
+    memories = [opened(database), opened(database)]
     log = FakeLog()
-    registries = [Registry(store, log) for store in stores]
+    registries = [memory.registry(log) for memory in memories]
     registries[0].adopt(from_dict(contract("s")), "ada")
 
     def submit(number):
@@ -250,27 +265,27 @@ def test_deciding_at_once_from_many_threads_and_two_registries_keeps_the_rules(d
             registries[0].submit(f"m{number}", SPECIFICATION, "", "ada")
         list(pool.map(decide, range(40)))
     registries[0].restore()
-    rows = [row for row, _ in stores[0].deployments("s")]
+    rows = [row for row, _ in memories[0].store.deployments("s")]
     assert [row.role for row in rows].count("champion") == 1
-    sequence = stores[0].stream("s").sequence
-    assert [stores[1].offsets("s", number) is not None for number in range(1, sequence + 1)] == [
+    sequence = memories[0].store.stream("s").sequence
+    assert [memories[1].journal.offsets("s", number) is not None for number in range(1, sequence + 1)] == [
         True
     ] * sequence
     applied = log.applied("s", 0)
     assert len(applied) == sequence
     assert sorted(int(control.id.rpartition("/")[2]) for control in applied) == list(range(1, sequence + 1))
-    for store in stores:
-        store.close()
+    for memory in memories:
+        memory.database.close()
 
 
 def test_tables_of_another_version_are_refused(tmp_path):
     url = f"sqlite:///{tmp_path}/registry.db"
-    open_store(url).close()
+    opened(url).database.close()
     with sqlite3.connect(tmp_path / "registry.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         connection.execute("UPDATE registry_schema SET version = 99")
     with pytest.raises(Fatal, match="schema"):
-        open_store(url)
+        opened(url)
 
 
 # -- over HTTP, on a real Kafka -------------------------------------------------------------------------------------

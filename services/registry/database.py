@@ -1,0 +1,115 @@
+"""The database: transactions that are made again when somebody else was faster, SQLite and PostgreSQL alike.
+
+SQLite runs in WAL mode with full synchronisation (a decision that was answered survives a power cut), waits for locks
+instead of failing, and begins writing transactions as such: its default would let two of them read the same state and
+then fail in the middle.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from headrace.errors import Fatal, Transient
+from services.registry.tables import SCHEMA_VERSION, Base, SchemaRow
+
+Result = TypeVar("Result")
+ATTEMPTS = 10
+WRITING = "headrace_writing"
+"""Execution option: this transaction will write."""
+
+
+class Stale(Exception):
+    """Raised inside a writing transaction whose state somebody else has changed: it is made again."""
+
+
+class Database:
+    """Transactions on `sqlite:///...` or `postgresql://...`. Safe to use from several threads.
+
+    Raises `Transient` when the database is away, `Fatal` when it cannot be used at all.
+    """
+
+    def __init__(self, url: str) -> None:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = _engine(url)
+        self._writing = self._engine.execution_options(**{WRITING: True})
+
+    def prepare(self) -> None:
+        """Make the tables if need be. Raises `Fatal` if they are of another version of the registry."""
+
+        def work(session: Session) -> None:
+            Base.metadata.create_all(session.connection())
+            found = session.scalars(select(SchemaRow.version)).all()
+            if not found:
+                session.add(SchemaRow(version=SCHEMA_VERSION))
+            elif list(found) != [SCHEMA_VERSION]:
+                raise Fatal(f"the database has schema {found}, this registry needs {SCHEMA_VERSION}")
+
+        self.write(work)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def reachable(self) -> bool:
+        """Whether the database answers."""
+        try:
+            self.read(lambda session: session.execute(select(1)))
+        except Transient:
+            return False
+        return True
+
+    def read(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work` in a transaction that reads."""
+        return _attempt(self._engine, work)
+
+    def write(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work` in a transaction that writes; again, from the start, if somebody else was faster."""
+        for _ in range(ATTEMPTS):
+            try:
+                return _attempt(self._writing, work)
+            except (Stale, IntegrityError):
+                continue
+        raise Transient("too many changes at once: the decision was not made")
+
+
+def _attempt(engine: Engine, work: Callable[[Session], Result]) -> Result:
+    try:
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            return work(session)
+    except (OperationalError, InterfaceError) as error:
+        raise Transient(f"the registry's database does not answer: {type(error.orig).__name__}") from None
+    except PoolTimeout:
+        raise Transient("the registry's database is busy") from None
+
+
+def _engine(url: str) -> Engine:
+    """An engine for `sqlite:///...` or `postgresql+psycopg://...`."""
+    if url.startswith("postgresql:"):
+        url = url.replace("postgresql:", "postgresql+psycopg:", 1)
+    if not url.startswith("sqlite"):
+        try:
+            return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5)
+        except ModuleNotFoundError as error:
+            raise Fatal(f"the database needs {error.name}: install headrace[postgres]") from None
+        except ArgumentError:
+            raise Fatal("HEADRACE_DATABASE_URL is no SQLAlchemy URL") from None
+    engine = create_engine(url, connect_args={"timeout": 15.0, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # we begin transactions ourselves, below
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=15000"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writing = connection.get_execution_options().get(WRITING)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
