@@ -15,8 +15,10 @@ import json
 import pickle
 import platform
 import random
+import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -32,6 +34,9 @@ from headrace.fold import catalogue
 PROTOCOL = 5
 MAGIC = b"HEADRACE-STATE-1\n"
 """Format of the envelope: magic, header length (4 bytes, big-endian), header, HMAC-SHA256 (32 bytes), payload."""
+
+DEEPEST = 12_000
+"""Recursion limit while saving; well within a thread's usual stack of 8 MB."""
 
 _MAC_BYTES = 32
 _LENGTH_BYTES = 4
@@ -100,7 +105,8 @@ def dumps(obj: Any) -> bytes:
     """Pickle `obj` lean and deep-safe. Raises `Unusable` if something in it cannot be saved."""
     buffer = io.BytesIO()
     try:
-        _LeanPickler(buffer, protocol=PROTOCOL).dump(obj)
+        with _deep():
+            _LeanPickler(buffer, protocol=PROTOCOL).dump(obj)
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
         raise Unusable(f"this state cannot be saved: {error}") from error
     return buffer.getvalue()
@@ -126,7 +132,8 @@ def fingerprint(obj: Any) -> str:
     as neither set order nor object identity belongs to the state.
     """
     buffer = io.BytesIO()
-    _CanonicalPickler(buffer, protocol=PROTOCOL).dump(obj)
+    with _deep():
+        _CanonicalPickler(buffer, protocol=PROTOCOL).dump(obj)
     return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
@@ -160,6 +167,17 @@ def open_signed(key: bytes, blob: bytes) -> bytes:
                 "rebuild it by replaying the log"
             )
     return payload
+
+
+@contextmanager
+def _deep() -> Iterator[None]:
+    """Allow what River allows: trees of depth 980, where pickle takes several calls a level."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, DEEPEST))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _mac(key: bytes, head: bytes, payload: bytes) -> bytes:

@@ -257,7 +257,7 @@ def _describe(alternative: Alternative) -> str:
         case Plain(kind):
             return _WORDS[kind]
         case Node(wanted):
-            return f"a node whose class is a {wanted.__name__}{_examples(wanted)}"
+            return f"a node of the kind {wanted.__name__}{_examples(wanted)}"
         case ListOf(item):
             return f"a list ({describe(item)})"
         case MapOf(inner):

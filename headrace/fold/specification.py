@@ -303,9 +303,10 @@ class _Builder:
         self, entry: Entry, given: dict[str, Any], path: str, inside: str, sugar: bool
     ) -> tuple[list[Any], dict[str, Any]]:
         before = self.copies
-        for name in _COPYING & given.keys():
-            if isinstance(given[name], int | float):
-                self.copies *= max(1.0, given[name])
+        for name, raw in given.items():
+            _in_bounds(name, raw, inside if sugar else _join(inside, name))
+            if name in _COPYING and is_number(raw):
+                self.copies *= raw
         if self.copies > MAX_COPIES:
             raise Unusable(f"ensembles in ensembles would make more than {MAX_COPIES} models", where=path)
         positional: list[Any] = []
@@ -313,7 +314,6 @@ class _Builder:
         for name, raw in given.items():
             here = inside if sugar else _join(inside, name)
             parameter = self._parameter(entry, name, given, here)
-            _in_bounds(name, raw, here)
             if parameter.variadic:
                 positional = self._variadic(entry, raw, parameter, here)
             elif not (name == "seed" and raw is None):
