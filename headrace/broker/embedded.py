@@ -327,6 +327,7 @@ class EmbeddedBroker:
             "--enable-native-access=ALL-UNNAMED",
             "-Djava.io.tmpdir=tmp",
             "-Djava.awt.headless=true",
+            "-Djava.net.preferIPv4Stack=true",
             "-Dlog4j2.configurationFile=log4j2.properties",
             "-cp",
             classpath.argument,
