@@ -20,6 +20,7 @@ from headrace.cli import processes
 from headrace.cli.home import SERVICES, Home, Run, Running, write_secret
 from headrace.errors import HeadraceError, Unusable
 
+PORT_SECONDS = 2.0
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 SHOWN_LOG_LINES = 12
@@ -135,12 +136,21 @@ def choose_port(home: Home, service: str, host: str, known: Running | None, take
         if not is_free(host, wanted):
             raise Unusable(f"port {wanted} is taken; free it or change HEADRACE_{service.upper()}_PORT")
         return wanted
-    for port in ([known.port] if known is not None else []) + [wanted]:
-        if is_free(host, port) and port not in taken - {known.port if known is not None else -1}:
-            return port
+    if known is not None and becomes_free(host, known.port):
+        return known.port
+    if is_free(host, wanted) and wanted not in taken:
+        return wanted
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def becomes_free(host: str, port: int) -> bool:
+    """Whether a port is free, or soon: that of a process just killed takes a moment. Clients know the old address."""
+    deadline = time.monotonic() + PORT_SECONDS
+    while not (free := is_free(host, port)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return free
 
 
 def is_free(host: str, port: int) -> bool:
