@@ -19,7 +19,7 @@ from river import base, compose
 
 from headrace.contracts.stream import Field, Task
 from headrace.errors import Unusable
-from headrace.fold import catalogue
+from headrace.fold import catalogue, trial
 from headrace.fold.catalogue import Entry, Parameter, closest, describe, lookup
 from headrace.fold.features import FeatureSpec, check_features
 from headrace.fold.slots import (
@@ -90,7 +90,8 @@ def check(
 ) -> Specification:
     """Check a document and return the specification. Raises `Unusable`: where, what was given, what is allowed.
 
-    task: the final estimator must suit it. fields: those of the contract; `inputs` and `features` must name them.
+    task: the final estimator must suit it. fields: those of the contract; `inputs` and `features` must name them. With
+    both, the model must also answer and learn a few made-up observations of the stream (see `headrace.fold.trial`).
     """
     plain = _canonical(document)
     _known(plain, _TOP_KEYS, "")
@@ -110,6 +111,8 @@ def check(
     estimator = build(specification)
     if task is not None:
         _suits(estimator, task)
+        if fields is not None:
+            trial.run(estimator, task, fields, specification.inputs, specification.features)
     return specification
 
 

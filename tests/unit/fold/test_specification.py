@@ -201,6 +201,50 @@ def test_inputs_and_features_name_fields_of_the_contract() -> None:
     assert refused({**good, "inputs": ["id"]}, fields=FIELDS).where == "inputs[0]"
 
 
+STREAM = [
+    Field("carrier", "string", feature=True, categories=["UA", "AA"]),
+    Field("hour", "integer", feature=True, required=True, minimum=0, maximum=23),
+    Field("wind", "number", feature=True, maximum=-5.0),
+    Field("weekend", "boolean", feature=True),
+    Field("secret", "string", feature=False),
+]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_take_the_observations_of_a_mixed_stream(path: Path) -> None:
+    text = path.read_text()
+    task = next(t for t in ("binary", "multiclass", "regression") if f"# task: {t}" in text)
+    fields = [*STREAM, Field("origin", "string", feature=True)]
+    assert check(yaml.safe_load(text), task=task, fields=fields).model  # type: ignore[arg-type]
+
+
+def test_a_model_that_cannot_take_the_stream_is_refused() -> None:
+    error = refused({"model": ["preprocessing.StandardScaler", LR]}, task="binary", fields=STREAM)
+    assert "TypeError" in error.reason
+    assert "may not take text (carrier)" in error.reason
+    good = {"model": ["preprocessing.StandardScaler", LR], "inputs": ["hour", "wind", "weekend"]}
+    assert check(good, task="binary", fields=STREAM).inputs == ("hour", "wind", "weekend")
+    cross = {"union": [node("compose.Select", keys=["hour"]), node("feature_extraction.PolynomialExtender")]}
+    assert "carrier" in refused({"model": [cross, LR]}, task="binary", fields=STREAM).reason
+
+
+class NeedsWind(base.Classifier):
+    """Fails when a field is missing, as some user's class might."""
+
+    def learn_one(self, x: dict[str, Any], y: Any) -> None:
+        """Nothing."""
+
+    def predict_one(self, x: dict[str, Any]) -> bool:
+        return bool(x["wind"] > 0)
+
+
+def test_a_model_that_fails_on_missing_fields_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = catalogue.Entry("custom:needs_wind", NeedsWind, {})
+    monkeypatch.setattr(catalogue, "custom", lambda name: entry)
+    error = refused({"model": "custom:needs_wind"}, task="binary", fields=STREAM)
+    assert "when 'wind' is missing: KeyError" in error.reason
+
+
 def test_every_seed_is_derived_and_different_seeds_differ() -> None:
     document = {
         "model": node("ensemble.BaggingClassifier", model=node("tree.HoeffdingAdaptiveTreeClassifier"))
