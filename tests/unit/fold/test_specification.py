@@ -15,7 +15,8 @@ from river import base, compose, linear_model
 
 from headrace.contracts.stream import Field
 from headrace.errors import Unusable
-from headrace.fold import catalogue, specification
+from headrace.fold import catalogue, replacements, specification
+from headrace.fold.features import KINDS
 from headrace.fold.specification import build, check, digest
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "models").glob("*.yaml"))
@@ -378,3 +379,20 @@ def test_there_are_examples_for_every_task() -> None:
 def test_the_final_estimator_is_found_in_nested_pipelines() -> None:
     model = compose.Pipeline(compose.Pipeline(linear_model.LogisticRegression()))
     assert isinstance(specification.final_estimator(model), linear_model.LogisticRegression)
+
+
+def test_the_documentation_names_what_is_left_out_and_replaced() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "model-specifications.md").read_text()
+    replaced = {
+        name for name, entry in catalogue.entries().items() if entry.cls in replacements.REPLACED.values()
+    }
+    for name in (*catalogue.EXCLUDED, *catalogue.EXCLUDED_MODULES, *replaced, *KINDS):
+        assert f"`{name}`" in text, name
+    for name, reason in {**catalogue.EXCLUDED, **catalogue.EXCLUDED_MODULES}.items():
+        assert f"| `{name}` | {reason} |" in text
+
+
+def test_the_documentations_example_can_be_used() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "model-specifications.md").read_text()
+    example = text.split("```yaml\n")[1].split("```")[0]
+    assert check(yaml.safe_load(example), task="binary").inputs == ("carrier", "dep_hour", "distance")
