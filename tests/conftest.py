@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace.broker import EmbeddedBroker
+from headrace.cli.home import Home
 
 os.environ.setdefault("PYTHONHASHSEED", "0")
 
@@ -20,13 +21,19 @@ def _shared_folder(factory: pytest.TempPathFactory) -> Path:
     return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
 
+def jars() -> Path:
+    """Where Kafka's jars are kept between runs: where the command line keeps them."""
+    return Home.from_environment().jars
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Bootstrap servers of a real Apache Kafka; its topics are shared, so name yours with `fresh_name`.
 
     It outlives the worker that started it: others may still use it. `pytest_sessionfinish` stops it.
     """
-    return EmbeddedBroker(_shared_folder(tmp_path_factory) / KAFKA_HOME).start().bootstrap_servers
+    broker = EmbeddedBroker(_shared_folder(tmp_path_factory) / KAFKA_HOME, cache=jars())
+    return broker.start().bootstrap_servers
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
