@@ -223,7 +223,7 @@ def _add_open_routes(app: FastAPI, ready: Callable[[], Mapping[str, bool]]) -> N
         return {"status": "alive"}
 
     @app.get("/readyz", tags=["operations"], summary="Whether traffic is welcome; 503 says what is missing")
-    async def readyz() -> dict[str, bool]:
+    def readyz() -> dict[str, bool]:  # on a thread: what is asked may have to wait for a database
         state = dict(ready())
         if not all(state.values()):
             missing = sorted(name for name, fulfilled in state.items() if not fulfilled)

@@ -54,6 +54,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
         description=DESCRIPTION,
     )
     app.state.log = log
+    app.state.failed = registry.failed
     app.include_router(build_routes(registry))
     return app
 
@@ -63,11 +64,12 @@ def main() -> int:
     settings = RegistrySettings()
     logs.configure("registry")
     try:
-        serve(compose(settings), host=settings.host, port=settings.port)
+        app = compose(settings)
+        serve(app, host=settings.host, port=settings.port, stop=app.state.failed)
     except HeadraceError as error:
         print(f"registry: {error}", file=sys.stderr)
         return 1
-    return 0
+    return 1 if app.state.failed.is_set() else 0
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def _engine(url: str) -> Engine:
         url = url.replace("postgresql:", "postgresql+psycopg:", 1)
     if not url.startswith("sqlite"):
         try:
-            return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5)
+            patience = {"connect_timeout": 5} if url.startswith("postgresql") else {}
+            return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5, connect_args=patience)
         except ModuleNotFoundError as error:
             raise Fatal(f"the database needs {error.name}: install headrace[postgres]") from None
         except ArgumentError:

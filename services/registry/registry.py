@@ -17,7 +17,7 @@ import structlog
 from headrace.contracts.compatibility import breaking_changes
 from headrace.contracts.events import Announcement, DeploymentAnnounced, StreamAnnounced
 from headrace.contracts.stream import StreamContract, from_dict
-from headrace.errors import HeadraceError, Transient, Unusable
+from headrace.errors import Fatal, Transient, Unusable
 from headrace.fold import specification as specifications
 from services.registry.domain.controls import Verb
 from services.registry.domain.lifecycle import Conflict, check_model_name
@@ -69,6 +69,8 @@ class Registry:
         self._stopping = threading.Event()
         self.settled = threading.Event()
         """Set once everything an earlier life left behind has been finished and announced."""
+        self.failed = threading.Event()
+        """Set when the process must be restarted."""
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
@@ -182,7 +184,7 @@ class Registry:
         self.settle(stream, announce=True)
 
     def keep_settled(self) -> None:
-        """Run until `stop`: restore, then now and then finish what a broker's absence left pending."""
+        """Run until `stop` (or `failed`): restore, then now and then finish what a broker's absence left pending."""
         while not self._stopping.is_set():
             try:
                 if self.settled.is_set():
@@ -192,8 +194,12 @@ class Registry:
                     _log.info("registry restored")
             except Transient as error:
                 _log.warning("not settled yet", reason=str(error))
-            except HeadraceError as error:
-                _log.error("cannot settle", reason=str(error))
+            except Fatal as error:
+                _log.error("the registry cannot go on", reason=str(error))
+                self.failed.set()
+                return
+            except Exception:
+                _log.exception("cannot settle")  # and try again: what is decided must not be forgotten
             self._stopping.wait(RETRY_SECONDS)
 
     def stop(self) -> None:

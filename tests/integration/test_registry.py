@@ -224,6 +224,23 @@ def test_while_the_broker_is_away_decisions_wait_and_are_finished_later(database
     memory.database.close()
 
 
+def test_a_producer_that_is_finished_ends_the_registry(tmp_path):
+    class Finished(FakeLog):
+        def write(self, stream, partitions, record):
+            raise Fatal("the producer cannot go on")
+
+    memory, log = opened(f"sqlite:///{tmp_path}/registry.db"), Finished()
+    registry = memory.registry(log)
+    with pytest.raises(Fatal):
+        registry.adopt(from_dict(contract("s")), "ada")
+    registry.keep_settled()  # returns, so that the process ends and is started again
+    assert registry.failed.is_set()
+    assert not registry.settled.is_set()
+    memory.registry(later := FakeLog()).restore()
+    assert [control.id for control in later.applied("s", 0)] == ["contract/s/1"]
+    memory.database.close()
+
+
 def test_a_wiped_broker_gets_everything_again(database):
     memory, log = opened(database), FakeLog()
     scenario(memory.registry(log))
