@@ -86,8 +86,10 @@ class Demo:
         with self._output.waiting("starting") as say:
             started = system.up(self._home, say, partial(show_key, self._output))
         bootstrap = started.run.bootstrap
-        with Client(self._home.addresses(), key=self._home.key()) as client:
-            follower = Follower(client, STREAM)
+        addresses, key = self._home.addresses(), self._home.key()
+        impatient = Client(addresses, key=key, timeout_seconds=10.0, patience_seconds=1.0)
+        with Client(addresses, key=key) as client, impatient:
+            follower = Follower(impatient, STREAM)
             try:
                 set_up(client, self._output)
                 if self._is_complete(bootstrap, follower):
@@ -97,6 +99,7 @@ class Demo:
                     self._stream(client, bootstrap, follower)
             finally:
                 follower.stop()
+            follower.refresh()
             return self._summary(follower.live, bootstrap)
 
     def _is_complete(self, bootstrap: str, follower: Follower) -> bool:

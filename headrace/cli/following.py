@@ -9,10 +9,13 @@ from typing import Any
 from headrace.client import Client, ServiceProblem
 from headrace.client.problems import Busy, Unreachable
 from headrace.contracts.topics import LOG, topic
+from headrace.errors import HeadraceError
 
 POLL_SECONDS = 0.5
 EAGER_POLL_SECONDS = 0.1
 STALLED_SECONDS = 3.0
+SILENT_SECONDS = 60.0
+STUCK_SECONDS = 300.0
 MARKERS = 2
 """A log that was written in transactions ends in markers, which are offsets but no records."""
 
@@ -52,7 +55,10 @@ class Live:
 
 
 class Follower:
-    """Polls the metrics of a stream on a thread of its own; `live` is the latest. Errors mean: no news."""
+    """Polls the metrics of a stream on a thread of its own; `live` is the latest. Errors mean: no news.
+
+    client: one that gives up soon, as a poll that is missed is made up by the next.
+    """
 
     def __init__(self, client: Client, stream: str) -> None:
         self._client = client
@@ -69,7 +75,8 @@ class Follower:
     def stop(self) -> None:
         """End the thread."""
         self._stop.set()
-        self._thread.join(5)
+        if self._thread.ident is not None:
+            self._thread.join(5)
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -104,6 +111,10 @@ def behind(bootstrap: str, stream: str, live: Live) -> int | None:
     )
 
 
+class Stuck(HeadraceError):
+    """Scoring does not answer, or does not get on. Duty: `headrace doctor`, `headrace up`; what was sent is safe."""
+
+
 def wait_until_folded(
     follower: Follower,
     bootstrap: str,
@@ -111,20 +122,32 @@ def wait_until_folded(
     told: Callable[[int], None],
     timeout_seconds: float | None = None,
 ) -> int:
-    """Wait until scoring has folded the whole log; `told` hears the lag. Returns the lag left (0 unless timed out)."""
-    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    last, moved = -1, time.monotonic()
+    """Wait until scoring has folded the whole log; `told` hears the lag. Returns the lag left (0 unless timed out).
+
+    Raises `Stuck` if scoring is silent for `SILENT_SECONDS` or does not get on for `STUCK_SECONDS`.
+    """
+    began = moved = time.monotonic()
+    last = -1
     while True:
         follower.refresh()
+        now = time.monotonic()
+        if now - max(began, follower.live.at) > SILENT_SECONDS:
+            raise Stuck(_stuck(f"scoring has not answered for {SILENT_SECONDS:.0f} s"))
         lag = behind(bootstrap, stream, follower.live)
         if lag == 0:
             return 0
         if lag is not None:
             told(lag)
             if lag != last:
-                last, moved = lag, time.monotonic()
-            elif lag <= MARKERS and time.monotonic() - moved > STALLED_SECONDS:
+                last, moved = lag, now
+            elif lag <= MARKERS and now - moved > STALLED_SECONDS:
                 return 0
-        if deadline is not None and time.monotonic() > deadline:
+        if now - moved > STUCK_SECONDS:
+            raise Stuck(_stuck(f"scoring is {lag} events behind and has not moved for {STUCK_SECONDS:.0f} s"))
+        if timeout_seconds is not None and now - began > timeout_seconds:
             return -1 if lag is None else lag
         time.sleep(EAGER_POLL_SECONDS)
+
+
+def _stuck(what: str) -> str:
+    return f"{what}; what was sent is safe in the log. headrace doctor says more, headrace up starts what has ended"

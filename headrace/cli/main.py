@@ -133,9 +133,14 @@ def demo(
     """Stream a year of real flights through the system: predictions, delayed labels, live metrics."""
     from headrace.cli import system
     from headrace.cli.demo import Demo, show
+    from headrace.errors import Unusable
 
     home, output = Home.from_environment(), Output(as_json)
     if fresh and home.path.exists():
+        if home.bootstrap:
+            raise Unusable(
+                "--fresh cannot clear a Kafka of your own; delete its flights.* topics, or use an embedded one"
+            )
         _confirm_delete(home, output, yes)
         system.down(home, output.say)
         home.delete()
