@@ -10,12 +10,14 @@
 # Everything lands in this folder (.tools, .venv). `.ci/setup` says how.
 
 BIN := .venv/bin
+TOOLS := PATH="$(CURDIR)/.tools/bin:$$PATH"
 ARGS ?=
 PYTHONS ?= python3.13 python3.12 python3.11 python3
 export PYTHONS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format docs bench setup clean
+.PHONY: help demo test test-fast format docs bench setup clean
+.PHONY: check check-format check-lint check-imports check-types check-repository
 
 help:
 	@sed -n '3,9s/^# \{0,1\}//p' Makefile
@@ -29,17 +31,30 @@ demo:
 
 test: setup
 	@.ci/system-packages
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/pytest $(ARGS)
+	@$(TOOLS) $(BIN)/pytest $(ARGS)
 
 test-fast: setup
 	@$(BIN)/pytest -m "not slow and not broker and not network and not postgres" $(ARGS)
 
+# All five steps run, whichever fails first: one look shows everything.
 check: setup
+	@.ci/system-packages
+	@$(MAKE) --no-print-directory --keep-going check-format check-lint check-imports check-types check-repository
+
+check-format:
 	@$(BIN)/ruff format --check .
+
+check-lint:
 	@$(BIN)/ruff check .
+
+check-imports:
 	@$(BIN)/lint-imports --no-logo
+
+check-types:
 	@$(BIN)/mypy
-	@PATH="$(CURDIR)/.tools/bin:$$PATH" $(BIN)/pytest -q -m "not slow and not broker and not network" tests/repo
+
+check-repository:
+	@$(TOOLS) $(BIN)/pytest -q -m "not slow and not broker and not network" tests/repo
 
 format: setup
 	@$(BIN)/ruff check --fix --quiet . || true
