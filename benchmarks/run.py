@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import contest
+from benchmarks import contest, ingest_http
 from benchmarks.workload import MODELS, labelled
 from headrace.broker import EmbeddedBroker
 
@@ -46,11 +46,12 @@ def main() -> None:
         try:
             bootstrap = broker.start().bootstrap_servers
             results = run(bootstrap, home, asked.rounds, asked.only)
+            if "http" in asked.only:
+                say("HTTP")
+                results["ingest"] = ingest_http.measure_events(bootstrap, home)
+                results["wait_for_prediction"] = ingest_http.measure_waiting(bootstrap, home)
         finally:
             broker.stop()
-        if "http" in asked.only:  # pragma: placeholder
-            results["ingest"] = ingest_http.measure(home / "system")
-            results["wait_for_prediction"] = waiting.measure(home / "system")
     results["machine"] = {
         "cores": os.cpu_count(),
         "python": platform.python_version(),
