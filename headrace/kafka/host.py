@@ -1,6 +1,6 @@
 """Runs processors on Kafka, exactly once: consume a batch, fold it, produce and commit in one transaction.
 
-One thread, one consumer, one transactional producer. The batch grows with the lag (throughput) and shrinks when idle
+One consumer, one transactional producer, one thread but for the wait of a commit. The batch grows with the lag (throughput) and shrinks when idle
 (latency). Outputs, input offsets and the pointer to a snapshot commit together with the group's metadata, so a crash
 at any point either happened before or after the whole batch. On start a partition's processor is restored from its
 newest usable snapshot and silently relives the log up to the committed offset.
@@ -18,11 +18,12 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.errors import Fatal, Transient
 from headrace.kafka.admin import client_settings
 from headrace.kafka.checkpoints import Checkpoints, Place
+from headrace.kafka.transactions import Transactions
 from headrace.processor import Batch, Outputs, Processor
 from headrace.snapshots import SnapshotStore
 from headrace.step import Run
@@ -90,7 +91,8 @@ class KafkaHost:
         self._rebuild = False
         self._limit = FIRST_BATCH_RECORDS
         self._consumer = Consumer(self._consumer_settings())
-        self._producer = Producer(self._producer_settings())
+        self._transactions = Transactions(self._producer_settings())
+        self._producer_worn = False
         self.ready = threading.Event()
         """Set while every assigned partition is past its recovery."""
 
@@ -111,14 +113,16 @@ class KafkaHost:
     def run(self) -> None:
         """Work until `stop`. Raises `Fatal` if the process has to be restarted."""
         try:
-            self._guard(self._producer.init_transactions, 30.0)
+            self._transactions.start()
             while not self._stop.is_set():
                 self._follow_topics()
                 self._answer_requests()
                 self._turn()
+            self._settle()
             self._snapshot_all()
         finally:
             self._consumer.close()
+            self._transactions.close()
 
     def _turn(self) -> None:
         """One batch, if there is one."""
@@ -131,6 +135,7 @@ class KafkaHost:
                 self._transact(_by_place(messages))
                 self._adapt(len(messages), time.perf_counter() - started)
             else:
+                self._transactions.settle()
                 self._update_ready()
         except KafkaException as failure:
             self._recover_from(failure)
@@ -162,6 +167,7 @@ class KafkaHost:
         return good
 
     def _transact(self, batches: dict[Place, Batch]) -> None:
+        self._renew_worn_producer()
         outputs: list[Outputs] = []
         offsets: list[TopicPartition] = []
         for place, batch in batches.items():
@@ -172,53 +178,21 @@ class KafkaHost:
             if run.position > run.silent_until:
                 offsets.append(TopicPartition(*place, run.position))
             self._observe(place[0], len(batch.offsets), sum(map(len, outputs[-1].values())))
-        if not offsets:
-            self._update_ready()
-            return
-        self._producer.begin_transaction()
-        for output in outputs:
-            self._produce(output)
-        for place in batches:
-            if place in self._runs and self._checkpoints.is_due(self._runs[place]):
-                self._produce(self._checkpoints.store(place, self._runs[place]))
-        self._commit(offsets)
-        for offset in offsets:
-            self._runs[offset.topic, offset.partition].silent_until = offset.offset
-            self._checkpoints.drop_old((offset.topic, offset.partition))
+        if offsets:
+            outputs += self._due_snapshots(batches)
+            self._transactions.write(outputs, offsets, self._consumer.consumer_group_metadata())
+            for offset in offsets:
+                self._runs[offset.topic, offset.partition].silent_until = offset.offset
         self._update_ready()
 
-    def _produce(self, outputs: Outputs) -> None:
-        """Hand messages to the client's queue, waiting when it is full."""
-        producer = self._producer
-        for (name, partition), messages in outputs.items():
-            waiting: list[Any] = list(messages)
-            while waiting:
-                producer.produce_batch(name, waiting, partition)
-                waiting = _not_queued(waiting)
-                if waiting:
-                    producer.poll(0.05)
-            producer.poll(0)
-
-    def _commit(self, offsets: list[TopicPartition]) -> None:
-        metadata = self._consumer.consumer_group_metadata()
-        self._retry(lambda: self._producer.send_offsets_to_transaction(offsets, metadata, 30.0))
-        self._retry(lambda: self._producer.commit_transaction(30.0))
-
-    def _retry(self, step: Callable[[], Any], attempts: int = 5) -> None:
-        """Repeat a transactional call that the client says may be repeated."""
-        for attempt in range(attempts):
-            try:
-                step()
-                return
-            except KafkaException as failure:
-                if not failure.args[0].retriable() or attempt == attempts - 1:
-                    raise
-
-    def _guard(self, step: Callable[..., Any], *arguments: Any) -> None:
-        try:
-            step(*arguments)
-        except KafkaException as failure:
-            raise Fatal(f"{self.settings.group}: {failure.args[0].str()}") from failure
+    def _due_snapshots(self, places: Iterable[Place], *, at_once: bool = False) -> list[Outputs]:
+        """Store the states whose turn it is; returns their pointers, to be committed with their offsets."""
+        pointers = []
+        for place in places:
+            run = self._runs.get(place)
+            if run is not None and self._checkpoints.is_due(run, at_once=at_once):
+                pointers.append(self._checkpoints.store(place, run))
+        return pointers
 
     # -- faults -----------------------------------------------------------------------------------------------------
 
@@ -228,12 +202,15 @@ class KafkaHost:
         log.warning("transaction", error=error.str(), fatal=error.fatal(), abort=error.txn_requires_abort())
         if error.fatal():
             raise Fatal(f"{self.settings.group}: {error.str()}") from failure
-        try:
-            self._producer.abort_transaction(30.0)
-        except KafkaException as second:
-            if second.args[0].code() != KafkaError._STATE:  # _STATE: there was no transaction to abort
-                raise Fatal(f"{self.settings.group}: abort failed: {second.args[0].str()}") from second
+        self._transactions.abort()
         self._rebuild = True
+
+    def _settle(self) -> None:
+        """Wait for the commit under way where its failure cannot be raised further."""
+        try:
+            self._transactions.settle()
+        except KafkaException as failure:
+            self._recover_from(failure)
 
     def _rewind(self) -> None:
         """The processors are ahead of what is committed: build them again and read from where they stand."""
@@ -268,6 +245,7 @@ class KafkaHost:
         self._rejoining = False
         self._patience_ends = 0.0
         self.ready.clear()
+        self._settle()
         starts = []
         for partition in partitions:
             place = (partition.topic, partition.partition)
@@ -286,6 +264,7 @@ class KafkaHost:
         self._on_revoke(consumer, partitions)
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        self._settle()  # the next owner starts from what is committed
         for partition in partitions:
             self._runs.pop((partition.topic, partition.partition), None)
         consumer.incremental_unassign(partitions)
@@ -306,14 +285,14 @@ class KafkaHost:
 
     def _snapshot_all(self) -> None:
         """At a clean stop: leave fresh snapshots, so that the next start has nothing to relive."""
-        due = [place for place, run in self._runs.items() if self._checkpoints.is_due(run, at_once=True)]
-        if self._rebuild or not due:
+        if self._rebuild:
             return
         try:
-            self._producer.begin_transaction()
-            for place in due:
-                self._produce(self._checkpoints.store(place, self._runs[place]))
-            self._commit([TopicPartition(*place, self._runs[place].position) for place in due])
+            pointers = self._due_snapshots(self._runs, at_once=True)
+            if pointers:
+                offsets = [TopicPartition(*place, run.position) for place, run in self._runs.items()]
+                self._transactions.write(pointers, offsets, self._consumer.consumer_group_metadata())
+                self._transactions.settle()
         except KafkaException as failure:
             log.warning("no snapshot at stop", error=failure.args[0].str())
 
@@ -323,6 +302,7 @@ class KafkaHost:
                 question, future = self._requests.get_nowait()
             except Empty:
                 return
+            self._settle()  # so that whoever asks finds on the topics what the answer counts
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(question(self._runs))
@@ -356,19 +336,8 @@ class KafkaHost:
             "linger.ms": 5,
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 2_000_000,
+            "error_cb": self._on_producer_error,
         }
-
-
-def _not_queued(messages: list[Any]) -> list[Any]:
-    """The messages that found the client's queue full; `produce_batch` marks each it did not take."""
-    left = []
-    for message in messages:
-        error = message.pop("_error", None)
-        if error is not None:
-            if error.code() != KafkaError._QUEUE_FULL:
-                raise KafkaException(error)
-            left.append(message)
-    return left
 
 
 def _by_place(messages: list[Any]) -> dict[Place, Batch]:
