@@ -49,15 +49,18 @@ class InOrder(dict[Any, None]):
 class Numbered(dict[int, Any]):
     """Rules by number: whatever new key is given, the next number is taken."""
 
-    def __init__(self, _: Any = ()) -> None:
-        super().__init__()
-        self.next = 0
+    def __init__(self, rules: Mapping[int, Any] = MappingProxyType({}), following: int = 0) -> None:
+        super().__init__(rules)
+        self.following = following
 
     def __setitem__(self, key: int, rule: Any) -> None:
         if key not in self:
-            key = self.next
-            self.next += 1
+            key = self.following
+            self.following += 1
         super().__setitem__(key, rule)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Numbered, (dict(self), self.following)
 
 
 class Converted(Generic[T]):

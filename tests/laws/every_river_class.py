@@ -104,7 +104,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "preprocessing.StatImputer": {"imputers": [["m", "stats.Mean"], ["k", "none"]]},
     "preprocessing.TargetMinMaxScaler": {"regressor": REGRESSION},
     "preprocessing.TargetStandardScaler": {"regressor": REGRESSION},
-    "rules.AMRules": {"n_min": 50},
+    "rules.AMRules": {"n_min": 20, "delta": 0.3, "tau": 0.6},
     "stats.AutoCorr": {"lag": 2},
     "stats.BayesianMean": {"prior": 0.5, "prior_weight": 5},
     "stats.Link": {"left": "stats.Shift", "right": "stats.Mean"},
@@ -135,6 +135,8 @@ def parameters(name: str) -> dict[str, Any]:
             given[parameter.name] = 20
         elif parameter.name == "grace_period" and parameter.slot == (catalogue.Plain(int),):
             given[parameter.name] = 40
+        elif parameter.name in ("delta", "tau") and "tau" in catalogue.entries()[name].parameters:
+            given[parameter.name] = 0.2  # splits within the few events of the test
         elif parameter.required and parameter.name == "q":
             given[parameter.name] = 0.5
     return given

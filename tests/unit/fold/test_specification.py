@@ -1,6 +1,8 @@
 """Specifications: what is accepted, what is refused and how it is said, seeds, digests."""
 
 import json
+import numbers
+import random
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -11,7 +13,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from river import base, compose, linear_model
+from river import base, compose, linear_model, optim, preprocessing
 
 from headrace.contracts.stream import Field
 from headrace.errors import Unusable
@@ -49,6 +51,24 @@ def test_builds_what_one_would_write_in_python() -> None:
     assert str(model).endswith("| LogisticRegression")
     assert isinstance(model["TransformerUnion"], compose.TransformerUnion)
     assert model["LogisticRegression"].optimizer.learning_rate == 0.05
+
+
+def test_the_flights_example_is_bit_for_bit_the_plain_river_model() -> None:
+    path = next(path for path in EXAMPLES if path.stem == "flights-logistic-regression")
+    built = build(check(yaml.safe_load(path.read_text()), task="binary"))
+    plain = (
+        (compose.SelectType(numbers.Number) | preprocessing.StandardScaler())
+        + (compose.SelectType(str) | preprocessing.OneHotEncoder())
+    ) | linear_model.LogisticRegression(optimizer=optim.SGD(0.05))
+    chance = random.Random(2)
+    for _ in range(500):
+        x = {"carrier": chance.choice("ABCDE"), "hour": chance.randrange(24), "wind": chance.random()}
+        if chance.random() < 0.2:
+            del x[chance.choice(list(x))]
+        assert built.predict_proba_one(x) == plain.predict_proba_one(x)
+        y = chance.random() < 0.3
+        built.learn_one(x, y)
+        plain.learn_one(x, y)
 
 
 def test_steps_can_be_named() -> None:
