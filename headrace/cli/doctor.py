@@ -171,7 +171,7 @@ class Examination:
             yield Finding("broker", "bad", f"{kind} does not answer at {state['bootstrap']}", advice)
 
     def _services(self) -> Iterator[Finding]:
-        ready = system.ready_now(self._run)
+        ready = system.ready_now(self._home, self._run)
         for service in SERVICES:
             known = self._run.services.get(service)
             alive = known is not None and processes.is_alive(known.pid, known.mark)

@@ -160,8 +160,10 @@ class Home:
     def key(self) -> str:
         """The API key to use: `$HEADRACE_API_KEY`, else the command line's own; "" if there is none."""
         given = self.environment.get("HEADRACE_API_KEY", "").strip()
-        if given:
-            return given
+        return given or self.own_key()
+
+    def own_key(self) -> str:
+        """The command line's own API key; "" if there is none."""
         try:
             return self.cli_key_file.read_text(encoding="ascii").strip()
         except OSError:

@@ -10,6 +10,8 @@ from headrace.cli.output import Output, count, duration
 
 PLAIN_EVERY_SECONDS = 5.0
 RATE_SECONDS = 5.0
+WIDE_COLUMNS = 110
+"""From this width on there is a bar beside the numbers; below, the numbers need the room."""
 
 
 class Bar:
@@ -26,10 +28,11 @@ class Bar:
 
     def __enter__(self) -> Self:
         if self._output.moving:
+            wide = self._output.console.width >= WIDE_COLUMNS
             self._progress = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
+                *([BarColumn(bar_width=24)] if wide else []),
                 TextColumn("{task.fields[text]}"),
                 console=self._output.console,
                 refresh_per_second=8,
@@ -62,7 +65,7 @@ class Bar:
 
     def _text(self, done: int, note: str) -> str:
         of = f" of {count(self.total)}" if self.total else ""
-        parts = [f"{count(done)}{of} events"]
+        parts = [f"{count(done)}{of}"]
         rate = self._rate()
         if rate > 0:
             parts.append(f"{count(rate)}/s")

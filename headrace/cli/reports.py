@@ -54,7 +54,7 @@ def show_started(home: Home, output: Output, started: system.Started) -> None:
 def collect_status(home: Home) -> dict[str, Any]:
     """The whole state as one document. well: everything that should run does."""
     run = home.load()
-    ready = system.ready_now(run)
+    ready = system.ready_now(home, run)
     services = []
     for name in SERVICES:
         known = run.services.get(name)

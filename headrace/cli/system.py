@@ -26,6 +26,8 @@ STOP_SECONDS = 20.0
 SHOWN_LOG_LINES = 12
 PROBE_SECONDS = 2.0
 OTHER_UP_SECONDS = 180.0
+PORT_STEP = 10
+PORT_STEPS = 100
 
 Say = Callable[[str], None]
 
@@ -78,7 +80,14 @@ def up(home: Home, say: Say, show_key: Say) -> Started:
             )  # at once: a command that is killed here leaves no process behind that nobody knows
         if done.started:
             say(f"starting {', '.join(done.started)}")
-        wait_until_ready(home, run, say)
+        failures = wait_until_ready(home, run, say)
+        for service in [name for name in failures if _lost_its_port(home, name)]:
+            say(f"another program took the port of {service}: taking another one")
+            run.services[service] = start_service(home, service, None, run)
+            home.save(run)
+            failures = wait_until_ready(home, run, say)
+        if failures:
+            raise NotStarted("\n".join(_failure(home, *failure) for failure in failures.items()))
     return done
 
 
@@ -130,7 +139,7 @@ def start_service(home: Home, service: str, known: Running | None, run: Run) -> 
 
 
 def choose_port(home: Home, service: str, host: str, known: Running | None, taken: set[int]) -> int:
-    """The port of a service: the given one, else the last, else the default, else any free one."""
+    """The port of a service: the given one, else the last, else the default, else the next free one."""
     wanted = home.wanted_port(service)
     if home.port_is_given(service):
         if not is_free(host, wanted):
@@ -138,11 +147,13 @@ def choose_port(home: Home, service: str, host: str, known: Running | None, take
         return wanted
     if known is not None and becomes_free(host, known.port):
         return known.port
-    if is_free(host, wanted) and wanted not in taken:
-        return wanted
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    # Steps upwards rather than any free port: in the kernel's own range a client that reconnects could get it first.
+    for port in range(wanted, min(wanted + PORT_STEPS * PORT_STEP, 65_536), PORT_STEP):
+        if port not in taken and is_free(host, port):
+            return port
+    raise Unusable(
+        f"no free port for {service} from {wanted} on; name one with HEADRACE_{service.upper()}_PORT"
+    )
 
 
 def becomes_free(host: str, port: int) -> bool:
@@ -164,46 +175,38 @@ def is_free(host: str, port: int) -> bool:
     return True
 
 
-def wait_until_ready(home: Home, run: Run, say: Say, timeout_seconds: float = READY_SECONDS) -> None:
-    """Wait for `/readyz` of every service, all at once. Raises `NotStarted` with what their logs say."""
-    with (
-        ThreadPoolExecutor(len(SERVICES)) as pool,
-        httpx2.Client(timeout=PROBE_SECONDS, trust_env=False) as http,
-    ):
+def wait_until_ready(home: Home, run: Run, say: Say) -> dict[str, str]:
+    """Wait for every service, all at once; returns why those are not ready that are not."""
+    with ThreadPoolExecutor(len(SERVICES)) as pool, _probing(home) as http:
         waits = {
-            service: pool.submit(_wait_for_one, http, running, timeout_seconds)
-            for service, running in run.services.items()
+            service: pool.submit(_wait_for_one, http, running) for service, running in run.services.items()
         }
-        failures = {service: wait.result() for service, wait in waits.items()}
+        reasons = {service: wait.result() for service, wait in waits.items()}
     for service, running in run.services.items():
-        if not failures[service]:
+        if not reasons[service]:
             say(f"{service} is ready at {running.url}")
-    texts = [_failure(home, service, reason) for service, reason in failures.items() if reason]
-    if texts:
-        raise NotStarted("\n".join(texts))
+    return {service: reason for service, reason in reasons.items() if reason}
 
 
 def readiness(http: httpx2.Client, running: Running) -> tuple[bool, str]:
-    """Whether a service says it is ready, and if not, what is missing."""
+    """Whether a service says it is ready, and if not, what is missing. http: one that shows our key."""
     try:
         response = http.get(f"{running.url}/readyz")
+        if response.status_code != 200:
+            return False, _missing(response)
+        # Two installations on one machine may meet at a port; only ours takes our key.
+        if http.get(f"{running.url}/docs").status_code == 401:
+            return False, f"another installation answers at port {running.port}"
     except httpx2.TransportError as error:
-        return False, "does not answer" if isinstance(
-            error, httpx2.ConnectError
-        ) else f"{type(error).__name__}"
-    if response.status_code == 200:
-        return True, ""
-    return False, _missing(response)
+        return False, "does not answer" if isinstance(error, httpx2.ConnectError) else type(error).__name__
+    return True, ""
 
 
-def ready_now(run: Run) -> dict[str, tuple[bool, str]]:
+def ready_now(home: Home, run: Run) -> dict[str, tuple[bool, str]]:
     """`readiness` of every service, asked in parallel."""
     if not run.services:
         return {}
-    with (
-        ThreadPoolExecutor(len(SERVICES)) as pool,
-        httpx2.Client(timeout=PROBE_SECONDS, trust_env=False) as http,
-    ):
+    with ThreadPoolExecutor(len(SERVICES)) as pool, _probing(home) as http:
         asked = {service: pool.submit(readiness, http, running) for service, running in run.services.items()}
         return {service: answer.result() for service, answer in asked.items()}
 
@@ -282,19 +285,30 @@ def _stop_services(run: Run) -> list[str]:
     return [service for service, known in run.services.items() if known.pid in killed]
 
 
-def _wait_for_one(http: httpx2.Client, running: Running, timeout_seconds: float) -> str:
+def _probing(home: Home) -> httpx2.Client:
+    headers = {"authorization": f"Bearer {home.own_key()}"} if home.own_key() else {}
+    return httpx2.Client(headers=headers, timeout=PROBE_SECONDS, trust_env=False)
+
+
+def _wait_for_one(http: httpx2.Client, running: Running) -> str:
     """Wait for one service; returns "" or why it is not ready."""
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + READY_SECONDS
     reason = "does not answer"
     while time.monotonic() < deadline:
+        ready, reason = readiness(http, running)
         if not processes.is_alive(running.pid, running.mark):
             code = processes.exit_code(running.pid)
             return f"ended{'' if code is None else f' with exit code {code}'}"
-        ready, reason = readiness(http, running)
         if ready:
             return ""
         time.sleep(0.1)
-    return f"is not ready after {timeout_seconds:.0f} s ({reason})"
+    return f"is not ready after {READY_SECONDS:.0f} s ({reason})"
+
+
+def _lost_its_port(home: Home, service: str) -> bool:
+    """Whether somebody else took a service's port between our look and its start (and any other port will do)."""
+    lines = " ".join(processes.last_lines(log_of(home, service), SHOWN_LOG_LINES)).lower()
+    return "in use" in lines and "listen" in lines and not home.port_is_given(service)
 
 
 def _failure(home: Home, service: str, reason: str) -> str:

@@ -26,6 +26,10 @@ if os.environ.get("FAKE_BROKEN") == name.lower():
 class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args): pass
     def do_GET(self):
+        if self.path == "/docs":
+            self.send_response(200 if "hr_" in self.headers.get("authorization", "") else 401)
+            self.send_header("content-length", "0")
+            return self.end_headers()
         ready = os.environ.get("FAKE_UNREADY") != name.lower()
         body = json.dumps({"registry": True, "shards": ready}).encode()
         self.send_response(200 if ready else 503)
@@ -36,6 +40,9 @@ class Handler(BaseHTTPRequestHandler):
 
 print(json.dumps({key: value for key, value in os.environ.items() if key.startswith("HEADRACE_")}), flush=True)
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+if os.environ.get("FAKE_TAKEN") == os.environ[f"HEADRACE_{name}_PORT"]:
+    print(f"{name}: cannot listen: Address already in use", file=sys.stderr)
+    sys.exit(1)
 address = os.environ[f"HEADRACE_{name}_HOST"], int(os.environ[f"HEADRACE_{name}_PORT"])
 HTTPServer(address, Handler).serve_forever()
 """
@@ -143,7 +150,7 @@ def test_a_taken_default_port_is_gone_round_and_a_given_one_is_an_error(home, fr
         with pytest.raises(Unusable, match="HEADRACE_INGEST_PORT"):
             up(given)
         started, _, _ = up(home)
-        assert started.run.services["ingest"].port != free_ports["ingest"]
+        assert started.run.services["ingest"].port > free_ports["ingest"]
 
 
 def test_a_service_that_cannot_start_is_shown_with_its_reason(home):
@@ -159,8 +166,23 @@ def test_a_service_that_cannot_start_is_shown_with_its_reason(home):
     assert (mended.started, shown) == (["registry"], [])
 
 
+def test_a_port_that_is_taken_while_we_start_is_gone_round(home, free_ports):
+    raced = Home(home.path, home.bootstrap, {**home.environment, "FAKE_TAKEN": str(free_ports["scoring"])})
+    started, _, said = up(raced)
+    assert started.run.services["scoring"].port != free_ports["scoring"]
+    assert "another program took the port of scoring: taking another one" in said
+
+
+def test_somebody_else_s_service_at_our_port_is_not_ours(home):
+    started, _, _ = up(home)
+    home.cli_key_file.write_text("foreign")
+    ready = system.ready_now(home, started.run)
+    port = started.run.services["ingest"].port
+    assert ready["ingest"] == (False, f"another installation answers at port {port}")
+
+
 def test_a_service_that_does_not_get_ready_says_what_it_waits_for(home, monkeypatch):
-    monkeypatch.setattr(system.wait_until_ready, "__defaults__", (3.0,))
+    monkeypatch.setattr(system, "READY_SECONDS", 3.0)
     slow = Home(home.path, home.bootstrap, {**home.environment, "FAKE_UNREADY": "scoring"})
     with pytest.raises(system.NotStarted, match=r"scoring is not ready after 3 s \(waiting for shards\)"):
         up(slow)
