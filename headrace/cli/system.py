@@ -75,17 +75,22 @@ def up(home: Home, say: Say, show_key: Say) -> Started:
             else:
                 run.services[service] = start_service(home, service, known, run)
                 done.started.append(service)
-            home.save(
-                run
-            )  # at once: a command that is killed here leaves no process behind that nobody knows
+            home.save(run)  # at once: a command that is killed here leaves no process that nobody knows
         if done.started:
             say(f"starting {', '.join(done.started)}")
         failures = wait_until_ready(home, run, say)
-        for service in [name for name in failures if _lost_its_port(home, name)]:
-            say(f"another program took the port of {service}: taking another one")
-            run.services[service] = start_service(home, service, None, run)
+        again = [name for name in failures if _deserves_another_start(home, name, run.services[name], done)]
+        for service in again:
+            say(f"starting {service} again")
+            old = (
+                run.services[service] if service in done.kept else None
+            )  # one that lost its port takes another
+            run.services[service] = start_service(home, service, old, run)
             home.save(run)
+        if again:
             failures = wait_until_ready(home, run, say)
+            done.started.extend(name for name in again if name not in done.started)
+            done.kept = [name for name in done.kept if name not in again]
         if failures:
             raise NotStarted("\n".join(_failure(home, *failure) for failure in failures.items()))
     return done
@@ -305,8 +310,16 @@ def _wait_for_one(http: httpx2.Client, running: Running) -> str:
     return f"is not ready after {READY_SECONDS:.0f} s ({reason})"
 
 
-def _lost_its_port(home: Home, service: str) -> bool:
-    """Whether somebody else took a service's port between our look and its start (and any other port will do)."""
+def _deserves_another_start(home: Home, service: str, known: Running, done: Started) -> bool:
+    """Whether a service failed for a reason that a second start will not meet.
+
+    It ended while we took it for running (a kill takes a moment), or somebody took its port between our look and its
+    own, and any other port will do.
+    """
+    if processes.is_alive(known.pid, known.mark):
+        return False
+    if service in done.kept:
+        return True
     lines = " ".join(processes.last_lines(log_of(home, service), SHOWN_LOG_LINES)).lower()
     return "in use" in lines and "listen" in lines and not home.port_is_given(service)
 
