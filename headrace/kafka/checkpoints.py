@@ -76,15 +76,12 @@ class Checkpoints:
         except OSError as error:
             log.warning("snapshot not stored", topic=place[0], partition=place[1], error=str(error))
             return {}
-        self._stored.setdefault(place, deque()).append(digest)
+        stored = self._stored.setdefault(place, deque())
+        stored.append(digest)
+        while len(stored) > KEPT + 1:  # one more than is needed: the newest is not committed yet
+            self._store.drop(stored.popleft())
         pointer = Checkpoint(place[1], run.position, digest, size, CODE)
         return {(_checkpoints_topic(place), place[1]): [{"key": self._key(place), "value": encode(pointer)}]}
-
-    def drop_old(self, place: Place) -> None:
-        """After a commit: delete the files of snapshots that newer ones replace."""
-        stored = self._stored.get(place, deque())
-        while self._store is not None and len(stored) > KEPT:
-            self._store.drop(stored.popleft())
 
     def _key(self, place: Place) -> bytes:
         return f"{self._group}/{place[0]}/{place[1]}".encode()

@@ -1,9 +1,9 @@
 """Runs processors on Kafka, exactly once: consume a batch, fold it, produce and commit in one transaction.
 
-One consumer, one transactional producer, one thread but for the wait of a commit. The batch grows with the lag (throughput) and shrinks when idle
-(latency). Outputs, input offsets and the pointer to a snapshot commit together with the group's metadata, so a crash
-at any point either happened before or after the whole batch. On start a partition's processor is restored from its
-newest usable snapshot and silently relives the log up to the committed offset.
+One consumer, one thread, transactions that commit while the next batch is folded. The batch grows with the lag
+(throughput) and shrinks when idle (latency). Outputs, input offsets and the pointer to a snapshot commit together with
+the group's metadata, so a crash at any point either happened before or after the whole batch. On start a partition's
+processor is restored from its newest usable snapshot and silently relives the log up to the committed offset.
 
 Errors (see the reliability notes): fatal -> `Fatal`, the process must be restarted; anything else that fails a
 transaction -> abort, drop the processors, rebuild them from what is committed, and go on.
@@ -91,8 +91,7 @@ class KafkaHost:
         self._rebuild = False
         self._limit = FIRST_BATCH_RECORDS
         self._consumer = Consumer(self._consumer_settings())
-        self._transactions = Transactions(self._producer_settings())
-        self._producer_worn = False
+        self._transactions = Transactions(self._producer_settings(), f"{settings.group}-{settings.instance}")
         self.ready = threading.Event()
         """Set while every assigned partition is past its recovery."""
 
@@ -167,7 +166,6 @@ class KafkaHost:
         return good
 
     def _transact(self, batches: dict[Place, Batch]) -> None:
-        self._renew_worn_producer()
         outputs: list[Outputs] = []
         offsets: list[TopicPartition] = []
         for place, batch in batches.items():
@@ -331,12 +329,10 @@ class KafkaHost:
     def _producer_settings(self) -> dict[str, Any]:
         return {
             **client_settings(self.settings.bootstrap, f"{self.settings.group}-{self.settings.instance}"),
-            "transactional.id": f"{self.settings.group}-{self.settings.instance}",
             "transaction.timeout.ms": 60_000,
             "linger.ms": 5,
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 2_000_000,
-            "error_cb": self._on_producer_error,
         }
 
 
