@@ -19,7 +19,9 @@ Cleanup = Literal["delete", "compact"]
 class TopicKind:
     """One kind of topic: its name, who keys it by what, and how long Kafka keeps it.
 
-    retention_seconds: -1 keeps for ever. per_stream: partitions follow the stream's contract; else one partition.
+    retention_seconds: -1 keeps for ever. follows_stream: partitions follow the stream's contract; else one partition.
+    compression: `producer` stores what was sent; `uncompressed` is for topics that Faust reads, whose client knows no
+    lz4, snappy or zstd and stops at the first such batch.
     """
 
     name: str
@@ -28,6 +30,7 @@ class TopicKind:
     cleanup: Cleanup = "delete"
     retention_seconds: int = 7 * 24 * 3600
     follows_stream: bool = True
+    compression: Literal["producer", "uncompressed"] = "producer"
 
 
 INBOX = TopicKind("inbox", "any", "untrusted JSON from producers that speak Kafka")
@@ -54,6 +57,7 @@ STATISTICS = TopicKind(
     "compact",
     -1,
     False,
+    "uncompressed",
 )
 
 PLATFORM_TOPICS = (REGISTRY, ALERTS, STATISTICS)

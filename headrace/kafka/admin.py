@@ -118,6 +118,8 @@ def ensure_platform_topics(bootstrap: str, *, replication: int = 1) -> None:
 def topic_settings(kind: TopicKind, replication: int) -> dict[str, str]:
     """Kafka's own configuration of a topic of this kind."""
     settings = {"cleanup.policy": kind.cleanup, "min.insync.replicas": "2" if replication > 2 else "1"}
+    if kind.compression != "producer":
+        settings["compression.type"] = kind.compression
     if kind.cleanup == "compact":
         # Small and read from its start by every service: compact early.
         settings |= {"min.cleanable.dirty.ratio": "0.1", "segment.bytes": str(16 * 1024 * 1024)}

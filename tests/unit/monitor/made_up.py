@@ -96,8 +96,7 @@ def auc(pairs):
 
 def counted(kinds, length_ms):
     """By window start: the counts, delays and scored answers that the records hold."""
-    windows = defaultdict(lambda: {"counts": Counter(), "missing": Counter(), "rejected": Counter(), "statuses": Counter(),
-                                   "delays": [], "scored": defaultdict(list), "unanswered": Counter()})  # fmt: skip
+    windows = defaultdict(_nothing)
     for kind, partitions in kinds.items():
         for record in (record for run in partitions for record in run):
             window = windows[record.at - record.at % length_ms]
@@ -116,6 +115,18 @@ def counted(kinds, length_ms):
                         else:
                             window["scored"][said.model].append((record.y, said.score, said.answer))
     return dict(windows)
+
+
+def _nothing():
+    return {
+        "counts": Counter(),
+        "missing": Counter(),
+        "rejected": Counter(),
+        "statuses": Counter(),
+        "delays": [],
+        "scored": defaultdict(list),
+        "unanswered": Counter(),
+    }
 
 
 def log_loss(scored):
