@@ -4,16 +4,13 @@ River's own answer to saving is pickle, so Headrace makes it lean, deep-safe and
 distribution without a seed carries 2.5 KB of a random generator that nothing seeded; it is dropped (a fresh one is put
 back on load), which makes trees and naive Bayes 12 to 36 times smaller. Deep-safe: binary search trees of regression
 leaves are flattened, as they grow deeper than any recursion limit on a rising feature. Guarded: bytes are
-authenticated with a secret key *before* the unpickler sees them, and the unpickler then finds only classes of a closed
+authenticated with a secret key *before* the unpickler sees them (`headrace.signing`), and the unpickler then finds only classes of a closed
 list. The list alone would be no sandbox; the signature is the boundary. Pure functions, no files.
 """
 
 import hashlib
-import hmac
 import io
-import json
 import pickle
-import platform
 import random
 import sys
 import types
@@ -22,26 +19,17 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, cast
 
 import numpy as np
-import river
 from river import proba
 from river.tree.splitter.ebst_splitter import EBSTNode
 from river.tree.splitter.exhaustive_splitter import ExhaustiveNode
 
-import headrace
 from headrace.errors import Unusable
 from headrace.fold import catalogue
 
 PROTOCOL = 5
-MAGIC = b"HEADRACE-STATE-1\n"
-"""Format of the envelope: magic, header length (4 bytes, big-endian), header, HMAC-SHA256 (32 bytes), payload."""
 
 DEEPEST = 12_000
 """Recursion limit while saving; well within a thread's usual stack of 8 MB."""
-
-_MAC_BYTES = 32
-_LENGTH_BYTES = 4
-_MAX_HEADER_BYTES = 4096
-MIN_KEY_BYTES = 32
 
 _SAFE_BUILTINS = frozenset(
     {"bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "object", "range", "set",
@@ -137,38 +125,6 @@ def fingerprint(obj: Any) -> str:
     return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
-def sign(key: bytes, payload: bytes) -> bytes:
-    """Wrap a payload into an authenticated envelope that says which code wrote it. `key`: at least 32 secret bytes."""
-    header = json.dumps(_versions(), sort_keys=True).encode()
-    head = MAGIC + len(header).to_bytes(_LENGTH_BYTES, "big") + header
-    return head + _mac(key, head, payload) + payload
-
-
-def open_signed(key: bytes, blob: bytes) -> bytes:
-    """The payload of an envelope. Raises `Unusable` if it is damaged, forged, or written by other code.
-
-    Nothing of the payload is interpreted; the signature is checked before the versions are believed.
-    """
-    start = len(MAGIC) + _LENGTH_BYTES
-    if not blob.startswith(MAGIC):
-        raise Unusable("this is not a Headrace state of format 1")
-    length = int.from_bytes(blob[len(MAGIC) : start], "big")
-    body = start + length + _MAC_BYTES
-    if length > _MAX_HEADER_BYTES or len(blob) < body:
-        raise Unusable("this state is damaged: it is cut short")
-    head, mac, payload = blob[: start + length], blob[start + length : body], blob[body:]
-    if not hmac.compare_digest(mac, _mac(key, head, payload)):
-        raise Unusable("this state is damaged, or was signed with another key")
-    written, running = json.loads(head[start:]), _versions()
-    for name, version in running.items():
-        if written.get(name) != version:
-            raise Unusable(
-                f"this state was written by {name} {written.get(name)}, this is {name} {version}: "
-                "rebuild it by replaying the log"
-            )
-    return payload
-
-
 @contextmanager
 def _deep() -> Iterator[None]:
     """Allow what River allows: trees of depth 980, where pickle takes several calls a level."""
@@ -178,24 +134,6 @@ def _deep() -> Iterator[None]:
         yield
     finally:
         sys.setrecursionlimit(before)
-
-
-def _mac(key: bytes, head: bytes, payload: bytes) -> bytes:
-    if len(key) < MIN_KEY_BYTES:
-        raise Unusable(f"a signing key has at least {MIN_KEY_BYTES} bytes")
-    mac = hmac.new(key, head, hashlib.sha256)
-    mac.update(payload)
-    return mac.digest()
-
-
-def _versions() -> dict[str, str]:
-    major, minor, _ = platform.python_version_tuple()
-    return {
-        "python": f"{major}.{minor}",
-        "river": str(river.__version__),
-        "numpy": np.__version__,
-        "headrace": headrace.__version__,
-    }
 
 
 def _reduced(obj: Any) -> Any:
