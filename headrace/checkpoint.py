@@ -1,11 +1,12 @@
 """State to bytes and back: the only module that may import pickle.
 
 River's own answer to saving is pickle, so Headrace makes it lean, deep-safe and guarded. Lean: every `proba`
-distribution without a seed carries 2.5 KB of a random generator that nothing seeded; it is dropped (a fresh one is put
-back on load), which makes trees and naive Bayes 12 to 36 times smaller. Deep-safe: binary search trees of regression
-leaves are flattened, as they grow deeper than any recursion limit on a rising feature. Guarded: bytes are
+distribution without a seed carries 2.5 KB of a random generator that nothing seeded; it is dropped (a fresh one is
+put back on load), which makes trees and naive Bayes 12 to 36 times smaller. Deep-safe: binary search trees of
+regression leaves are flattened, as they grow deeper than any recursion limit on a rising feature. Guarded: bytes are
 authenticated with a secret key *before* the unpickler sees them (`headrace.signing`), and the unpickler then finds
-only classes of a closed list. The list alone would be no sandbox; the signature is the boundary. Pure functions, no files.
+only classes of a closed list. The list alone would be no sandbox; the signature is the boundary. Pure functions, no
+files.
 """
 
 import hashlib
