@@ -25,7 +25,7 @@ from headrace.kafka import admin
 from headrace.kafka.producer import LogProducer
 
 ROOT = Path(__file__).resolve().parent.parent
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.1
 LIMIT_SECONDS = 300.0
 
 

@@ -230,7 +230,8 @@ class Shard:
         for slot, served, said in waiting.asked:
             if slot.active:
                 slot.settle(served, y, said)
-                slot.learn_features(waiting.x, entity, at, y)
+                if slot.plan is not None:
+                    slot.plan.learn(waiting.x, entity, at, y)
 
     def _second_label(self, label: Label, offset: int) -> None:
         assert self.contract is not None

@@ -46,7 +46,8 @@ class ModelSlot:
         self.metrics = Prequential(task)
         self._inputs = checked.inputs
         self._takes_all = checked.inputs is None and not checked.features
-        self._plan = FeaturePlan(checked.features) if checked.features else None
+        self.plan = FeaturePlan(checked.features) if checked.features else None
+        """Features by key; it learns labels too, whether or not the model is frozen."""
         self._estimator: Any = specification.build(checked)
         self._has_probabilities = True
         self._copy = checkpoint.dumps(self._estimator)
@@ -57,9 +58,9 @@ class ModelSlot:
         if self._takes_all:
             return x
         chosen = x if self._inputs is None else {name: x[name] for name in self._inputs if name in x}
-        if self._plan is None:
+        if self.plan is None:
             return chosen
-        return {**chosen, **self._plan.compute(x, entity, at)}
+        return {**chosen, **self.plan.compute(x, entity, at)}
 
     def answer(self, x: Features) -> tuple[Scalar | None, float | None, dict[str, float] | None]:
         """(answer, score, probabilities) for `x`; all None if the model cannot say (failures are counted)."""
@@ -134,11 +135,6 @@ class ModelSlot:
         if len(journal) == JOURNAL_EXAMPLES:
             self._copy = checkpoint.dumps(self._estimator)
             journal.clear()
-
-    def learn_features(self, x: Features, entity: str, at: int, y: Scalar) -> None:
-        """Let features over labels know the label; `at` is when it was known."""
-        if self._plan is not None:
-            self._plan.learn(x, entity, at, y)
 
     def _restore(self) -> None:
         self._estimator = checkpoint.loads(self._copy)

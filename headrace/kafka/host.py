@@ -321,6 +321,7 @@ class KafkaHost:
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": 100,
+            "fetch.queue.backoff.ms": 10,  # a full queue is soon emptied; the default second would starve the fold
             "queued.min.messages": 50_000,
             "queued.max.messages.kbytes": 16_384,
             **self.settings.extra,
