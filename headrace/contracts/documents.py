@@ -70,6 +70,9 @@ def parse(text: str | bytes) -> dict[str, Any]:
     return document
 
 
+UNICODE_BREAKS = "\x85\u2028\u2029"
+
+
 class _Dumper(yaml.SafeDumper):
     """Indents lists under their key, as people do; writes no aliases."""
 
@@ -80,3 +83,12 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  # PyYAML's own
         """Write shared values out, each time."""
         return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """PyYAML writes Unicode's own line breaks bare, and reads them back as blanks: these texts are escaped."""
+    style = '"' if any(mark in text for mark in UNICODE_BREAKS) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)

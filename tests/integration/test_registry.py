@@ -39,8 +39,12 @@ from services.registry.settings import RegistrySettings
 from services.registry.store import Store
 from tests.support import fresh, postgres
 
-SPECIFICATION = {"model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"], "seed": 42}
-OTHER = {"model": "naive_bayes.GaussianNB", "seed": 1}
+SPECIFICATION = {
+    "model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"],
+    "inputs": ["a"],
+    "seed": 42,
+}
+OTHER = {"model": "naive_bayes.GaussianNB", "inputs": ["a"], "seed": 1}
 
 
 def contract(name, **changes):
@@ -374,7 +378,7 @@ def test_a_stream_and_its_models_from_beginning_to_end(client, kafka):
     text = yaml.safe_dump({"name": "m", "specification": {**SPECIFICATION, "seed": 7}})
     second = client.post("/v1/models", content=text.encode(), headers={"Content-Type": "application/yaml"})
     assert (second.status_code, second.json()["version"]) == (201, 2)
-    as_text = {"name": "n", "specification": "model: naive_bayes.GaussianNB\nseed: 1\n"}
+    as_text = {"name": "n", "specification": "model: naive_bayes.GaussianNB\ninputs: [a]\nseed: 1\n"}
     assert client.post("/v1/models", json=as_text).status_code == 201
 
     deployed = client.post(f"/v1/streams/{name}/deployments", json={"model": "m"})
