@@ -24,7 +24,8 @@ DEPTH = 32
 """Deepest nesting that is looked at."""
 
 _SHOWN = 40
-_INTEGER_DIGITS = 20
+_INTEGER_DIGITS = 300
+"""Longer integers are read as doubles, which is at most infinity: what the fast decoder keeps, this keeps."""
 _JSON_NAMES = {
     dict: "an object",
     list: "an array",

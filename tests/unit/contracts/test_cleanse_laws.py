@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace.contracts.careful import parse
@@ -91,6 +91,8 @@ def check_same(fast: Any, slow: Any) -> None:
 
 @settings(max_examples=400, deadline=None)
 @given(documents)
+@example({"b": False, "c": "x", "t": 0, "id": -(10**19)})
+@example({"b": False, "c": "x", "t": 0, "n": 10**25, "i": 10**30})
 def test_the_second_look_agrees_with_the_fast_decoder(document):
     raw = json.dumps(document).encode()
     parsed = outcome(lambda: parse(raw))

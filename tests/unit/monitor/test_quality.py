@@ -1,4 +1,4 @@
-"""The monitor's tally equals River's figures and the plain definitions, merges to the same sums, and takes outcomes back exactly."""
+"""The monitor's tally: River's figures and the plain definitions, the same sums when merged, outcomes taken back."""
 
 import math
 import random
