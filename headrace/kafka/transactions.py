@@ -12,7 +12,9 @@ coordinator, and the next `send_offsets_to_transaction` would wait for ever, wha
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import structlog
@@ -24,6 +26,8 @@ from headrace.processor import Outputs
 log = structlog.get_logger("headrace.transactions")
 
 TIMEOUT_SECONDS = 30.0
+STUCK_SECONDS = 150.0
+"""A commit that takes longer than all its timeouts together hangs in the client: only a new process helps."""
 ATTEMPTS = 5
 PRODUCERS = 2
 
@@ -33,8 +37,10 @@ class Transactions:
 
     def __init__(self, settings: dict[str, Any], transactional_id: str) -> None:
         self._writers = [_Writer(settings, f"{transactional_id}-{number}") for number in range(PRODUCERS)]
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._to_commit: SimpleQueue[_Commit | None] = SimpleQueue()
         self._under_way: Future[None] | None = None
+        # A daemon, as a hanging commit must not keep a process alive that has given up.
+        Thread(target=self._commit_all, name="commit", daemon=True).start()
 
     def start(self) -> None:
         """Fence an earlier life of this transactional id and end what it left open. Raises `Fatal`."""
@@ -51,14 +57,21 @@ class Transactions:
         writer.begin()
         for output in outputs:
             writer.produce(output)
-        self._under_way = self._committer.submit(writer.commit, offsets, group)
+        self._under_way = Future()
+        self._to_commit.put((self._under_way, writer, offsets, group))
         self._writers.reverse()
 
     def settle(self) -> None:
-        """Wait for the commit under way, if any. Raises `KafkaException` if it failed: abort, and rebuild."""
+        """Wait for the commit under way, if any.
+
+        Raises `KafkaException` if it failed: abort, and rebuild. Raises `Fatal` if it hangs.
+        """
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
-            under_way.result()
+            try:
+                under_way.result(STUCK_SECONDS)
+            except TimeoutError:
+                raise Fatal(f"a transaction has not ended for {STUCK_SECONDS:.0f} s") from None
 
     def abort(self) -> None:
         """End what is open as if it had not been. Raises `Fatal` if that cannot be done."""
@@ -67,7 +80,17 @@ class Transactions:
 
     def close(self) -> None:
         """Let the commit thread end."""
-        self._committer.shutdown(wait=False)
+        self._to_commit.put(None)
+
+    def _commit_all(self) -> None:
+        while (task := self._to_commit.get()) is not None:
+            future, writer, offsets, group = task
+            try:
+                writer.commit(offsets, group)
+            except BaseException as failure:  # whoever settles gets it
+                future.set_exception(failure)
+            else:
+                future.set_result(None)
 
 
 class _Writer:
@@ -119,6 +142,9 @@ class _Writer:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
             self._worn = True
+
+
+_Commit = tuple[Future[None], _Writer, list[TopicPartition], Any]
 
 
 def _retry(step: Callable[[], Any]) -> None:
