@@ -288,7 +288,12 @@ class KafkaHost:
         try:
             pointers = self._due_snapshots(self._runs, at_once=True)
             if pointers:
-                offsets = [TopicPartition(*place, run.position) for place, run in self._runs.items()]
+                # One that still relives stands below what is committed: going back would emit twice.
+                offsets = [
+                    TopicPartition(*place, run.position)
+                    for place, run in self._runs.items()
+                    if not run.recovering
+                ]
                 self._transactions.write(pointers, offsets, self._consumer.consumer_group_metadata())
                 self._transactions.settle()
         except KafkaException as failure:
