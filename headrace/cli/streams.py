@@ -190,9 +190,7 @@ def _show_contract(output: Output, contract: StreamContract) -> None:
         output.say(contract.description)
     rows = []
     for field in contract.fields:
-        bounds = (
-            "" if field.minimum is None and field.maximum is None else f"{field.minimum} to {field.maximum}"
-        )
+        bounds = _bounds(field.minimum, field.maximum)
         if field.categories:
             shown = ", ".join(field.categories[:4])
             bounds = f"{shown}, ... ({len(field.categories)})" if len(field.categories) > 4 else shown

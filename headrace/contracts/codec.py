@@ -6,13 +6,11 @@ and happens once, before a record enters the log).
 
 import msgspec
 
-from headrace.contracts.events import Announcement, LogRecord, Outcome, Prediction, Rejected
+from headrace.contracts.events import Announcement, LogRecord, Rejected
 
 encoder = msgspec.json.Encoder()
 encode = encoder.encode
 
 decode_log_record = msgspec.json.Decoder(LogRecord).decode
-decode_prediction = msgspec.json.Decoder(Prediction).decode
-decode_outcome = msgspec.json.Decoder(Outcome).decode
 decode_rejected = msgspec.json.Decoder(Rejected).decode
 decode_announcement = msgspec.json.Decoder(Announcement).decode

@@ -53,7 +53,6 @@ class Tail:
         begin = dict.fromkeys(ends, OFFSET_BEGINNING) if start == "earliest" else _chosen(start, ends)
         self.topic = topic
         self._behind = {number for number, offset in begin.items() if offset < ends.get(number, 0)}
-        self._partitions = frozenset(begin)
         # It never joins this group nor commits to it; librdkafka merely wants a name.
         settings = consumer_settings(
             bootstrap, client_id, f"{client_id}-{uuid.uuid4().hex}", enable_partition_eof=True
@@ -79,11 +78,6 @@ class Tail:
     def caught_up(self) -> bool:
         """Whether the end of every partition has been reached since its last record was read."""
         return not self._behind
-
-    def positions(self) -> dict[int, int]:
-        """For each partition the offset of the next record; -1001 where nothing was read yet."""
-        places = [TopicPartition(self.topic, number) for number in self._partitions]
-        return {place.partition: place.offset for place in self._consumer.position(places)}
 
     def close(self) -> None:
         """Leave; reading afterwards is an error of the caller's."""
