@@ -5,10 +5,11 @@ crash drops every processor and whatever was not committed, and the next step re
 Time is virtual: nothing here reads a clock.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 from zlib import crc32
 
+from headrace.history import READ_RECORDS, Bounds
 from headrace.processor import BY_KEY, Batch, Message, Outputs, Processor
 from headrace.step import Run
 
@@ -51,6 +52,40 @@ class MemoryBroker:
         return [record.value for run in self._topics[topic] for record in run if record.value is not None]
 
 
+class MemoryHistory:
+    """`headrace.history.History` over a memory broker."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has."""
+        return self._broker.partitions(topic)
+
+    def bounds(self, topic: str, partition: int) -> Bounds:
+        """Everything is kept."""
+        return Bounds(0, len(self._broker.read(topic, partition)))
+
+    def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Batch]:
+        """See the protocol."""
+        while records := self._broker.read(topic, partition, start, min(READ_RECORDS, end - start)):
+            yield batch_of(topic, partition, start, records)
+            start += len(records)
+            if start >= end:
+                return
+
+
+def batch_of(topic: str, partition: int, start: int, records: list[Record]) -> Batch:
+    """Stored records as a batch; `start`: offset of the first."""
+    return Batch(
+        topic,
+        partition,
+        range(start, start + len(records)),
+        [record.key for record in records],
+        [record.value for record in records],
+    )
+
+
 class MemoryHost:
     """Runs one processor per partition of `topics`, exactly once.
 
@@ -88,16 +123,7 @@ class MemoryHost:
         records = self._broker.read(topic, partition, run.position, self._batch_records)
         if not records:
             return 0
-        first = run.position
-        outputs = run.feed(
-            Batch(
-                topic,
-                partition,
-                range(first, first + len(records)),
-                [record.key for record in records],
-                [record.value for record in records],
-            )
-        )
+        outputs = run.feed(batch_of(topic, partition, run.position, records))
         if crash:
             self.crash()
             return len(records)

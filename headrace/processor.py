@@ -55,3 +55,10 @@ class Processor(Protocol):
     def restore(self, state: bytes) -> None:
         """Become the processor that wrote `state`. Raises `Unusable` if it is damaged or from other code."""
         ...
+
+    def fingerprints(self) -> dict[str, str]:
+        """Digests of what a rebuild from the log must arrive at, by name; empty if there is nothing to compare.
+
+        Kept with every snapshot. Equal states give equal digests in any process, whatever batches led there.
+        """
+        ...

@@ -1,16 +1,39 @@
-"""Where snapshots lie: a folder of signed, content-addressed files.
+"""Where snapshots lie: folders of signed, content-addressed files.
 
 A snapshot's name is the sha256 of its bytes, so writing it twice is harmless and a damaged file cannot pass for a good
-one; the signature (HMAC with the installation's key) is checked before anything is unpickled. Losing the folder costs
-time, never correctness: shards then replay their log from its start.
+one; the signature (HMAC with the installation's key) is checked before anything is unpickled. Each partition of each
+consumer group has a folder of its own, so whoever owns the partition can tell what is no longer wanted. Losing a folder
+costs time, never correctness: shards then replay their log from its start.
 """
 
 import hashlib
 import os
+from collections.abc import Set as AbstractSet
 from pathlib import Path
+from secrets import token_bytes
 
 from headrace import signing
+from headrace.contracts.events import Snapshot
 from headrace.errors import Unusable
+
+NEWEST_KEPT = 3
+"""Always kept: the newest may be damaged, and the one before it too."""
+MOST_KEPT = 8
+
+
+def thinned(snapshots: list[Snapshot]) -> list[Snapshot]:
+    """At most `MOST_KEPT` of them, oldest first as given: the newest, and older ones spread evenly over the log.
+
+    The one goes whose absence leaves the smallest gap, so that time travel to any offset folds a bounded share of the
+    log and no more.
+    """
+    kept = list(snapshots)
+    while len(kept) > MOST_KEPT:
+        offsets = [0, *(one.offset for one in kept)]
+        gaps = [after - before for before, after in zip(offsets, offsets[2:], strict=False)]
+        old = gaps[: len(kept) - NEWEST_KEPT]
+        del kept[old.index(min(old))]
+    return kept
 
 
 class SnapshotStore:
@@ -20,34 +43,61 @@ class SnapshotStore:
         self._folder = folder
         self._key = key
 
+    def within(self, name: str) -> "SnapshotStore":
+        """The store in a folder below this one."""
+        return SnapshotStore(self._folder / name, self._key)
+
     def put(self, state: bytes) -> tuple[str, int]:
         """Store a processor's state; returns (digest, size in bytes). Atomic: a crash leaves no half file."""
         blob = signing.sign(self._key, state)
         digest = hashlib.sha256(blob).hexdigest()
-        path = self._path(digest)
+        path = self._folder / digest
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             temporary = path.with_suffix(f".{os.getpid()}.part")
-            with temporary.open("wb") as file:
-                file.write(blob)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+            try:
+                with temporary.open("wb") as file:
+                    file.write(blob)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)  # on a full disk the half file would keep the space
+                raise
         return digest, len(blob)
 
     def get(self, digest: str) -> bytes:
         """The state stored under `digest`. Raises `Unusable` if it is missing, damaged, or signed by another key."""
         try:
-            blob = self._path(digest).read_bytes()
+            blob = (self._folder / digest).read_bytes()
         except OSError as error:
             raise Unusable(f"snapshot {digest[:12]} cannot be read: {error.strerror}") from None
         if hashlib.sha256(blob).hexdigest() != digest:
             raise Unusable(f"snapshot {digest[:12]} is damaged: its bytes have another digest")
         return signing.open_signed(self._key, blob)
 
-    def drop(self, digest: str) -> None:
-        """Forget a snapshot that a newer one replaces."""
-        self._path(digest).unlink(missing_ok=True)
+    def sweep(self, wanted: AbstractSet[str]) -> None:
+        """Remove every file here whose name is not among those wanted."""
+        if not self._folder.is_dir():
+            return
+        for path in self._folder.iterdir():
+            if path.is_file() and path.name not in wanted:
+                path.unlink(missing_ok=True)
 
-    def _path(self, digest: str) -> Path:
-        return self._folder / "sha256" / digest[:2] / digest
+
+def snapshot_key(path: Path) -> bytes:
+    """The signing secret, made on first use; whole or not there at all, whoever else makes it at the same time."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_bytes()

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.contracts.left_out import LeftOut
+
 Scalar = str | int | float | bool
 """What a feature or a label may be. Missing features are absent from `x`, never null."""
 
@@ -82,9 +84,30 @@ class ModelRetired(msgspec.Struct, tag="retire", omit_defaults=True):
     model: str
 
 
-Control = ContractAdopted | ModelDeployed | ModelPromoted | LearningFrozen | ModelRetired
+class ModelRebuilt(msgspec.Struct, tag="rebuild", omit_defaults=True):
+    """Control: from this offset on, the deployed `model` is what the log up to here makes of it without some records.
+
+    It takes its present place over as `version`, learning. That it was frozen for a while is undone too, so what came
+    in the meantime is learnt: every example that is not left out is learnt once, before this offset or after it.
+    """
+
+    id: str
+    at: int
+    model: str
+    version: int
+    without: LeftOut
+
+
+Control = ContractAdopted | ModelDeployed | ModelPromoted | LearningFrozen | ModelRetired | ModelRebuilt
 LogRecord = (
-    Observation | Label | ContractAdopted | ModelDeployed | ModelPromoted | LearningFrozen | ModelRetired
+    Observation
+    | Label
+    | ContractAdopted
+    | ModelDeployed
+    | ModelPromoted
+    | LearningFrozen
+    | ModelRetired
+    | ModelRebuilt
 )
 
 
@@ -163,14 +186,29 @@ class Rejected(msgspec.Struct, omit_defaults=True):
     origin: str = ""
 
 
-class Checkpoint(msgspec.Struct, omit_defaults=True):
-    """Where a shard's snapshot lies: it holds the state *before* `offset` of `partition`."""
+class Snapshot(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stored state: it is the one *before* `offset`.
 
-    partition: int
+    digest: sha256 of the stored bytes, their name. code: what wrote it. fingerprints: of the models in it, by
+    `model@version`; what a rebuild up to `offset` must arrive at.
+    """
+
     offset: int
     digest: str
     size_bytes: int
     code: str
+    fingerprints: dict[str, str] = {}
+
+
+class Checkpoint(msgspec.Struct, omit_defaults=True):
+    """Where a shard's snapshots lie, oldest first.
+
+    All of them in one record, as the topic is compacted: a pointer of its own for each would be gone when the newest
+    turns out to be damaged and the one before is wanted.
+    """
+
+    partition: int
+    snapshots: list[Snapshot]
 
 
 class StreamAnnounced(msgspec.Struct, tag="stream", omit_defaults=True):

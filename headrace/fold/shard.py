@@ -100,6 +100,10 @@ class Shard:
         """Observations waiting for their label."""
         return len(self._waiting)
 
+    def fingerprints(self) -> dict[str, str]:
+        """For each deployed model, as `model@version`, the sha256 of its state."""
+        return {f"{slot.model}@{slot.version}": slot.fingerprint() for slot in self.slots.values()}
+
     def fold(self, records: Sequence[LogRecord], offsets: Sequence[int]) -> Folded:
         """Fold records (oldest first, with their log offsets) and return what they gave."""
         self._out = out = Folded()

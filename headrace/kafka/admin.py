@@ -104,6 +104,19 @@ _CALLERS_FAULT = frozenset(
 )
 
 
+LASTING = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError._AUTHENTICATION,
+    }
+)
+"""Errors of a reader that last; all else (a lost connection, a leader on the move) librdkafka mends by itself."""
+
+
 def ensure_stream_topics(bootstrap: str, stream: str, partitions: int, *, replication: int = 1) -> None:
     """Create the stream's topics that are missing. Raises `Unusable` if one has another number of partitions."""
     wanted = {topic(kind, stream): (kind, partitions if kind.follows_stream else 1) for kind in STREAM_TOPICS}
@@ -203,6 +216,13 @@ def end_offsets(
         raise Transient(f"there is no topic {topic_name} yet")
     places = [TopicPartition(topic_name, number) for number in range(counts[topic_name])]
     return {place.partition: offset for place, offset in _offsets(admin, places, _LATEST).items()}
+
+
+def offset_bounds(bootstrap: str, topic_name: str, partition: int) -> tuple[int, int]:
+    """The oldest offset that a partition still has, and the one after its last committed record."""
+    admin = _admin(bootstrap)
+    place = TopicPartition(topic_name, partition)
+    return _offsets(admin, [place], _EARLIEST)[place], _offsets(admin, [place], _LATEST)[place]
 
 
 def lag(bootstrap: str, group: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:

@@ -19,7 +19,7 @@ from confluent_kafka import (
 from confluent_kafka import Message as KafkaMessage
 
 from headrace.errors import Fatal
-from headrace.kafka.admin import REQUEST_TIMEOUT_SECONDS, consumer_settings, end_offsets, from_kafka
+from headrace.kafka.admin import LASTING, REQUEST_TIMEOUT_SECONDS, consumer_settings, end_offsets, from_kafka
 
 
 class TailRecord(NamedTuple):
@@ -102,22 +102,9 @@ class Tail:
             self._behind.discard(partition)
         elif error.fatal():
             raise Fatal(f"reading {self.topic}: {error.str()}")
-        elif error.code() in _LASTING:
+        elif error.code() in LASTING:
             raise from_kafka(KafkaException(error), f"reading {self.topic}")
 
 
 def _chosen(start: Literal["latest"] | Mapping[int, int], ends: dict[int, int]) -> dict[int, int]:
     return dict(ends) if start == "latest" else dict(start)
-
-
-# All else (a lost connection, a leader on the move) librdkafka mends by itself.
-_LASTING = frozenset(
-    {
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,
-        KafkaError._UNKNOWN_PARTITION,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError._AUTHENTICATION,
-    }
-)

@@ -65,3 +65,7 @@ class InboxProcessor:
         """Accepts the empty state only. Raises `Unusable` for any other."""
         if state:
             raise Unusable("the inbox keeps no state, so there is none to restore")
+
+    def fingerprints(self) -> dict[str, str]:
+        """None: there is no model here."""
+        return {}

@@ -107,6 +107,10 @@ class Summariser:
         if isinstance(self._counter, LogCounter):
             self._counter.resume(read.total.contract)
 
+    def fingerprints(self) -> dict[str, str]:
+        """None: there is no model here."""
+        return {}
+
     def _fresh(self, start: int | None) -> WindowSummary:
         return WindowSummary(
             stream_of(self.topic), self._kind, self.partition, self.shape.length_seconds, start=start

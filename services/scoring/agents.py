@@ -1,15 +1,11 @@
 """Scoring's binding to Kafka: one `ScoringProcessor` per partition of every stream's log, on the transactional host."""
 
-import os
-from pathlib import Path
-from secrets import token_bytes
-
 from prometheus_client import CollectorRegistry, Counter
 
 from headrace.contracts.topics import LOG, topic
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.host import HostSettings, KafkaHost
-from headrace.snapshots import SnapshotStore
+from headrace.snapshots import SnapshotStore, snapshot_key
 from services.scoring.processor import ScoringProcessor
 from services.scoring.settings import ScoringSettings
 
@@ -34,7 +30,7 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
         ),
         ScoringProcessor,
         lambda: [topic(LOG, stream) for stream in list(follower.streams)],
-        snapshots=SnapshotStore(settings.snapshot_folder, _snapshot_key(settings.snapshot_key_file)),
+        snapshots=SnapshotStore(settings.snapshot_folder, snapshot_key(settings.snapshot_key_file)),
         observe=_observe,
     )
 
@@ -42,18 +38,3 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
 def _observe(log_topic: str, records: int, outputs: int) -> None:
     RECORDS.labels(log_topic).inc(records)
     EMITTED.labels(log_topic).inc(outputs)
-
-
-def _snapshot_key(path: Path) -> bytes:
-    """The signing secret, made on first use."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    try:
-        with open(path, "xb", opener=_private) as file:
-            file.write(token_bytes(32))
-    except FileExistsError:
-        pass
-    return path.read_bytes()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

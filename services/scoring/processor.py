@@ -1,18 +1,17 @@
 """The readable heart of scoring: bytes of `S.log` -> the shard -> bytes of predictions, outcomes and rejects.
 
-Decoding and encoding happen a batch at a time around the pure fold. A record that does not decode or that the fold
-refuses goes to `S.rejected` with its original bytes; the shard goes on.
+Decoding (`headrace.fold.log`) and encoding happen a batch at a time around the pure fold. A record that does not decode
+or that the fold refuses goes to `S.rejected` with its original bytes; the shard goes on.
 """
 
 from collections.abc import Sequence
 
-import msgspec
-
 from headrace import checkpoint
-from headrace.contracts.codec import decode_log_record, encode
-from headrace.contracts.events import LogRecord, Outcome, Prediction, Rejected
+from headrace.contracts.codec import encode
+from headrace.contracts.events import Outcome, Prediction, Rejected
 from headrace.contracts.topics import OUTCOMES, PREDICTIONS, REJECTED, stream_of, topic
 from headrace.errors import Unusable
+from headrace.fold.log import LogFold
 from headrace.fold.shard import Refused, Shard
 from headrace.processor import Batch, Message, Outputs
 
@@ -27,11 +26,16 @@ class ScoringProcessor:
     def __init__(self, log_topic: str, partition: int) -> None:
         self.stream = stream_of(log_topic)
         self.partition = partition
-        self.shard = Shard()
+        self._fold = LogFold()
         self._origin = f"{log_topic}/{partition}"
         self._predictions = (topic(PREDICTIONS, self.stream), partition)
         self._outcomes = (topic(OUTCOMES, self.stream), partition)
         self._rejected = (topic(REJECTED, self.stream), partition)
+
+    @property
+    def shard(self) -> Shard:
+        """The state."""
+        return self._fold.shard
 
     def process(self, batch: Batch) -> Outputs:
         """Fold a batch; see the protocol."""
@@ -48,18 +52,15 @@ class ScoringProcessor:
         values: Sequence[bytes | None],
         outputs: Outputs,
     ) -> None:
-        records, decoded, refused = _decode(offsets, values)
-        self.shard.counters.refused += len(refused)
-        folded = self.shard.fold(records, decoded)
+        folded = self._fold.fold(offsets, values)
         if folded.predictions:
             outputs.setdefault(self._predictions, []).extend(_messages(folded.predictions))
         if folded.outcomes:
             outputs.setdefault(self._outcomes, []).extend(_messages(folded.outcomes))
-        refused = sorted(refused + folded.refused)
-        if refused:
+        if folded.refused:
             originals = dict(zip(offsets, zip(keys, values, strict=True), strict=True))
             outputs.setdefault(self._rejected, []).extend(
-                self._reject(bad, *originals[bad.offset]) for bad in refused
+                self._reject(bad, *originals[bad.offset]) for bad in folded.refused
             )
 
     def _reject(self, bad: Refused, key: bytes | None, value: bytes | None) -> Message:
@@ -81,27 +82,11 @@ class ScoringProcessor:
         shard = checkpoint.loads(state)
         if not isinstance(shard, Shard):
             raise Unusable("the snapshot holds no shard")
-        self.shard = shard
+        self._fold = LogFold(shard)
 
-
-def _decode(
-    offsets: Sequence[int], values: Sequence[bytes | None]
-) -> tuple[list[LogRecord], Sequence[int], list[Refused]]:
-    """Records with their offsets, and the refusals of those that are none. The log is clean but for accidents."""
-    try:
-        return list(map(decode_log_record, values)), offsets, []  # type: ignore[arg-type]  # None raises
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
-        pass
-    records: list[LogRecord] = []
-    decoded: list[int] = []
-    undecodable: list[Refused] = []
-    for offset, value in zip(offsets, values, strict=True):
-        try:
-            records.append(decode_log_record(value))  # type: ignore[arg-type]  # None raises TypeError
-            decoded.append(offset)
-        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
-            undecodable.append(Refused(offset, "log_record", str(error)))
-    return records, decoded, undecodable
+    def fingerprints(self) -> dict[str, str]:
+        """sha256 of every model's state; see the protocol."""
+        return self.shard.fingerprints()
 
 
 def _messages(events: Sequence[Prediction | Outcome]) -> list[Message]:
