@@ -76,6 +76,12 @@ class SnapshotStore:
             raise Unusable(f"snapshot {digest[:12]} is damaged: its bytes have another digest")
         return signing.open_signed(self._key, blob)
 
+    def digests(self) -> list[str]:
+        """What lies here, half-written files left out."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(path.name for path in self._folder.iterdir() if path.is_file() and not path.suffix)
+
     def sweep(self, wanted: AbstractSet[str]) -> None:
         """Remove every file here whose name is not among those wanted."""
         if not self._folder.is_dir():

@@ -4,7 +4,7 @@ Both hosts use this, so recovery means the same in memory and on Kafka: restore 
 drop the outputs of records below the committed offset (they are out already), emit from there on.
 """
 
-from collections.abc import Sequence
+from bisect import bisect_left
 
 from headrace.processor import Batch, Outputs, Processor
 
@@ -32,7 +32,7 @@ class Run:
             return {}
         outputs: Outputs = {}
         if self.position < self.silent_until:
-            old, batch = _split(batch, self.silent_until)
+            old, batch = split(batch, self.silent_until)
             if old.offsets:
                 self.processor.process(old)
         if batch.offsets:
@@ -47,20 +47,13 @@ class Run:
 def _from(batch: Batch, position: int) -> Batch:
     if not batch.offsets or batch.offsets[0] >= position:
         return batch
-    return _split(batch, position)[1]
+    return split(batch, position)[1]
 
 
-def _split(batch: Batch, offset: int) -> tuple[Batch, Batch]:
+def split(batch: Batch, offset: int) -> tuple[Batch, Batch]:
     """The parts below and from `offset` on."""
-    cut = _first_at_least(batch.offsets, offset)
+    cut = bisect_left(batch.offsets, offset)
     return (
         batch._replace(offsets=batch.offsets[:cut], keys=batch.keys[:cut], values=batch.values[:cut]),
         batch._replace(offsets=batch.offsets[cut:], keys=batch.keys[cut:], values=batch.values[cut:]),
     )
-
-
-def _first_at_least(offsets: Sequence[int], offset: int) -> int:
-    for index, candidate in enumerate(offsets):
-        if candidate >= offset:
-            return index
-    return len(offsets)

@@ -69,6 +69,13 @@ class LeftOut(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         )
 
 
+class Below(NamedTuple):
+    """What is left out below an offset of the partition; None: wherever it stands."""
+
+    left_out: LeftOut
+    offset: int | None = None
+
+
 FORMS = "entity:ID, source:NAME, offsets:PARTITION:FROM..TO or time:FROM..TO"
 
 

@@ -7,11 +7,8 @@ edited log however it is cut.
 from collections.abc import Callable, Sequence
 
 from headrace.contracts.events import Control, Label, LogRecord, Observation
-from headrace.contracts.left_out import LeftOut
+from headrace.contracts.left_out import Below
 from headrace.fold.log import Edit
-
-Below = tuple[LeftOut, int | None]
-"""What is left out, and below which offset of the partition (None: everywhere)."""
 
 
 def leaving_out(below: Sequence[Below], partition: int) -> Edit:

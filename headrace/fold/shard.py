@@ -6,7 +6,7 @@ replay and audit are this one class over different ranges of offsets, and they a
 a read of anything outside the log, iteration over a set, or state that depends on where a batch ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -23,13 +23,15 @@ from headrace.contracts.events import (
     LogRecord,
     ModelDeployed,
     ModelPromoted,
+    ModelRebuilt,
     Observation,
     Outcome,
     OutcomeStatus,
     Prediction,
     Scalar,
 )
-from headrace.errors import HeadraceError
+from headrace.contracts.left_out import Below
+from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.fold.counters import Counters
 from headrace.fold.slot import ModelSlot
 
@@ -45,6 +47,18 @@ class Refused(NamedTuple):
 
 Asked = tuple[ModelSlot, Features, Answer | Prediction]
 """A model that was asked, what it saw, what it said."""
+
+
+class Rebuild(NamedTuple):
+    """A model that the log up to an offset makes without some records.
+
+    since: offset of its deployment, which stands whatever is left out. until: the first offset not folded.
+    """
+
+    model: str
+    since: int
+    without: tuple[Below, ...]
+    until: int
 
 
 class Waiting(msgspec.Struct, gc=False):
@@ -79,6 +93,9 @@ class Shard:
     Bounds: `contract.limits`; at a bound the oldest gives way and is counted. Not thread-safe: one writer a shard.
     """
 
+    rebuilder: Callable[[Rebuild], "Shard"] | None = None
+    """How to fold the log before this record again, for a `ModelRebuilt`; whoever hosts the shard gives it."""
+
     def __init__(self) -> None:
         self.contract: contracts.StreamContract | None = None
         self.offset = -1
@@ -94,6 +111,9 @@ class Shard:
         self._deadlines: list[tuple[int, int, str]] = []
         self._wait_ms = 0
         self._out = Folded()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "rebuilder"}
 
     @property
     def pending(self) -> int:
@@ -300,6 +320,8 @@ class Shard:
             return
         try:
             self._apply(control)
+        except (Fatal, Transient):
+            raise
         except HeadraceError as error:
             self._refuse(offset, "control", str(error))
         self._controls[control.id] = None
@@ -316,6 +338,8 @@ class Shard:
                 raise HeadraceError(f"no model {control.model!r} is deployed here")
             if isinstance(control, ModelPromoted):
                 self._crown(slot)
+            elif isinstance(control, ModelRebuilt):
+                self._hand_over(slot, control)
             elif isinstance(control, LearningFrozen):
                 slot.frozen = control.frozen
             else:
@@ -324,13 +348,37 @@ class Shard:
     def _deploy(self, control: ModelDeployed) -> None:
         if self.contract is None:
             raise HeadraceError("a model cannot be deployed before the stream's contract")
-        slot = ModelSlot(control, self.contract.task)
+        slot = ModelSlot(control, self.contract.task, self.offset)
         before = self.slots.get(control.model)
         if before is not None:
             self._leave(before)
         self.slots[control.model] = slot
         if control.role == "champion":
             self._crown(slot)
+
+    def _hand_over(self, before: ModelSlot, control: ModelRebuilt) -> None:
+        """Give a model's place to what the log without some records makes of it, its waiting observations too."""
+        if self.rebuilder is None:
+            raise Fatal("a model is to be rebuilt, but whoever folds this log has no way to read it again")
+        left_out = (*before.left_out, Below(control.without, self.offset))
+        try:
+            other = self.rebuilder(Rebuild(control.model, before.since, left_out, self.offset))
+        except Unusable as error:  # refusing the record would make the state depend on what can be read today
+            raise Fatal(f"{control.model} cannot be rebuilt: {error}") from None
+        slot = other.slots[control.model]
+        slot.version, slot.role, slot.left_out = control.version, before.role, left_out
+        for identity, waiting in self._waiting.items():
+            theirs = other._waiting.get(identity)
+            asked = [one for one in waiting.asked if one[0] is not before]
+            for _, served, said in theirs.asked if theirs is not None else ():
+                asked.append((slot, served, _as_answer(said, control.version)))
+            waiting.asked = tuple(asked)
+        for identity in [one for one in self._early if one not in other._early]:
+            self._emit_unmatched(self._early.pop(identity).label, self.offset, "ignored")  # it was left out
+        before.active = False
+        self.slots[control.model] = slot
+        if self.champion is before:
+            self.champion = slot
 
     def _crown(self, slot: ModelSlot) -> None:
         if self.champion is not None:
@@ -366,3 +414,8 @@ class Shard:
     def _refuse(self, offset: int, rule: str, reason: str) -> None:
         self.counters.refused += 1
         self._out.refused.append(Refused(offset, rule, reason, self.watermark))
+
+
+def _as_answer(said: Answer | Prediction, version: int) -> Answer:
+    """What a rebuilt model would have said, under its new version."""
+    return Answer(said.model, version, said.answer, said.score, said.probabilities)

@@ -13,6 +13,7 @@ import msgspec
 
 from headrace import checkpoint
 from headrace.contracts.events import Answer, Features, ModelDeployed, Prediction, Role, Scalar
+from headrace.contracts.left_out import Below
 from headrace.contracts.stream import Task
 from headrace.fold import specification
 from headrace.fold.features import FeaturePlan
@@ -32,12 +33,16 @@ NO_ANSWER = (None, None, None)
 class ModelSlot:
     """One deployed model version with its features, metrics and safety copy."""
 
-    def __init__(self, deployed: ModelDeployed, task: Task) -> None:
+    def __init__(self, deployed: ModelDeployed, task: Task, since: int = -1) -> None:
         checked = specification.check(deployed.specification, task=task)
         self.model = deployed.model
         self.version = deployed.version
         self.role: Role = deployed.role
         self.task: Task = task
+        self.since = since
+        """Offset of its deployment."""
+        self.left_out: tuple[Below, ...] = ()
+        """What it was rebuilt without."""
         self.frozen = False
         self.active = True
         self.answered = 0

@@ -4,7 +4,8 @@ Decoding (`headrace.fold.log`) and encoding happen a batch at a time around the 
 or that the fold refuses goes to `S.rejected` with its original bytes; the shard goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from headrace import checkpoint
 from headrace.contracts.codec import encode
@@ -12,8 +13,11 @@ from headrace.contracts.events import Outcome, Prediction, Rejected
 from headrace.contracts.topics import OUTCOMES, PREDICTIONS, REJECTED, stream_of, topic
 from headrace.errors import Unusable
 from headrace.fold.log import LogFold
-from headrace.fold.shard import Refused, Shard
+from headrace.fold.shard import Rebuild, Refused, Shard
 from headrace.processor import Batch, Message, Outputs
+
+Rebuilder = Callable[[str, int, Rebuild], Shard]
+"""Folds (log topic, partition) again as a rebuild says."""
 
 CHUNK_RECORDS = 256
 """Records decoded, folded and encoded at a time: what is made for them then stays in the processor's cache (measured:
@@ -21,12 +25,16 @@ a quarter less CPU an event than with 2,000)."""
 
 
 class ScoringProcessor:
-    """One shard of one stream, as a Processor over a partition of `S.log`."""
+    """One shard of one stream, as a Processor over a partition of `S.log`.
 
-    def __init__(self, log_topic: str, partition: int) -> None:
+    rebuilder: folds the log again for a `ModelRebuilt`; without one such a record ends the process.
+    """
+
+    def __init__(self, log_topic: str, partition: int, rebuilder: Rebuilder | None = None) -> None:
+        self._rebuilder = rebuilder and partial(rebuilder, log_topic, partition)
         self.stream = stream_of(log_topic)
         self.partition = partition
-        self._fold = LogFold()
+        self._fold = self._folding(Shard())
         self._origin = f"{log_topic}/{partition}"
         self._predictions = (topic(PREDICTIONS, self.stream), partition)
         self._outcomes = (topic(OUTCOMES, self.stream), partition)
@@ -82,7 +90,11 @@ class ScoringProcessor:
         shard = checkpoint.loads(state)
         if not isinstance(shard, Shard):
             raise Unusable("the snapshot holds no shard")
-        self._fold = LogFold(shard)
+        self._fold = self._folding(shard)
+
+    def _folding(self, shard: Shard) -> LogFold:
+        shard.rebuilder = self._rebuilder
+        return LogFold(shard)
 
     def fingerprints(self) -> dict[str, str]:
         """sha256 of every model's state; see the protocol."""
