@@ -60,6 +60,9 @@ STATISTICS = TopicKind(
     "uncompressed",
 )
 
+SCORING_GROUP = "headrace.scoring"
+"""Consumer group that folds the logs; its committed offsets say what has been answered, its snapshots bear its name."""
+
 PLATFORM_TOPICS = (REGISTRY, ALERTS, STATISTICS)
 
 

@@ -145,6 +145,15 @@ class Shard:
         self._out = Folded()
         return out
 
+    def watch(self, observation: Observation, offset: int) -> Waiting | None:
+        """Fold an observation for somebody who wants to see what each model was shown and said; None: not answered.
+
+        A label that came early is laid aside, as it would end the waiting at once. So the shard is of no further use.
+        """
+        self._early.pop(observation.id, None)
+        self.fold([observation], [offset])
+        return self._waiting.get(observation.id)
+
     # -- observations -----------------------------------------------------------------------------------------------
 
     def _observe(self, observation: Observation, offset: int) -> None:

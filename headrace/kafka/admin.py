@@ -239,13 +239,7 @@ def lag(bootstrap: str, group: str, topics: Sequence[str]) -> dict[tuple[str, in
     ]
     if not places:
         return {}
-    asked = ConsumerGroupTopicPartitions(group, places)
-    try:
-        futures = admin.list_consumer_group_offsets([asked], request_timeout=REQUEST_TIMEOUT_SECONDS)
-        answered = futures[group].result().topic_partitions or []
-    except KafkaException as error:
-        raise from_kafka(error, f"offsets of group {group}") from None
-    committed = {place: place.offset for place in answered if place.offset >= 0}
+    committed = _committed(admin, group, places)
     ends = _offsets(admin, places, _LATEST)
     fresh = [place for place in places if place not in committed]
     starts = _offsets(admin, fresh, _EARLIEST) if fresh else {}
@@ -253,6 +247,23 @@ def lag(bootstrap: str, group: str, topics: Sequence[str]) -> dict[tuple[str, in
         (place.topic, place.partition): max(0, ends[place] - committed.get(place, starts.get(place, 0)))
         for place in places
     }
+
+
+def committed_offset(bootstrap: str, group: str, topic_name: str, partition: int) -> int:
+    """Offset up to which a consumer group has committed a partition; 0 if it never has."""
+    place = TopicPartition(topic_name, partition)
+    return _committed(_admin(bootstrap), group, [place]).get(place, 0)
+
+
+def _committed(admin: AdminClient, group: str, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """Committed offsets of those partitions that have one."""
+    asked = ConsumerGroupTopicPartitions(group, places)
+    try:
+        futures = admin.list_consumer_group_offsets([asked], request_timeout=REQUEST_TIMEOUT_SECONDS)
+        answered = futures[group].result().topic_partitions or []
+    except KafkaException as error:
+        raise from_kafka(error, f"offsets of group {group}") from None
+    return {place: place.offset for place in answered if place.offset >= 0}
 
 
 def _offsets(admin: AdminClient, places: list[TopicPartition], spec: Any) -> dict[TopicPartition, int]:

@@ -19,6 +19,7 @@ from headrace.fold.shard import Shard
 from headrace.history import History
 from headrace.processor import Batch
 from headrace.replay.rebuild import LogRebuilder, Progress, unwatched
+from headrace.replay.states import Start
 from headrace.step import split
 
 
@@ -138,13 +139,6 @@ class Stored:
     def _note(self, offset: int) -> None:
         if self.compared.first_difference < 0:
             self.compared.first_difference = offset
-
-
-class Start(NamedTuple):
-    """Where a fold begins: the state before `offset`."""
-
-    offset: int
-    shard: Shard
 
 
 class Stretch(NamedTuple):

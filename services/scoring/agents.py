@@ -2,14 +2,12 @@
 
 from prometheus_client import CollectorRegistry, Counter
 
-from headrace.contracts.topics import LOG, topic
+from headrace.contracts.topics import LOG, SCORING_GROUP, topic
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.snapshots import SnapshotStore, snapshot_key
 from services.scoring.processor import ScoringProcessor
 from services.scoring.settings import ScoringSettings
-
-GROUP = "headrace.scoring"
 
 METRICS = CollectorRegistry()
 RECORDS = Counter("headrace_scoring_records_total", "Log records folded", ["topic"], registry=METRICS)
@@ -23,7 +21,7 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
     return KafkaHost(
         HostSettings(
             settings.bootstrap,
-            GROUP,
+            SCORING_GROUP,
             settings.instance,
             batch_records=settings.batch_records,
             snapshot_records=settings.snapshot_records,

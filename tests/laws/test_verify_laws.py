@@ -13,7 +13,8 @@ from headrace.contracts.left_out import LeftOut
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, STREAM_TOPICS, topic
 from headrace.memory import MemoryBroker, MemoryHistory, MemoryHost
 from headrace.replay.rebuild import LogRebuilder
-from headrace.replay.verify import Start, Stretch, Verdict, fold_again
+from headrace.replay.states import Start
+from headrace.replay.verify import Stretch, Verdict, fold_again
 from services.scoring.processor import ScoringProcessor
 from tests.laws.test_rebuild_laws import DEPLOYED, HEAD, histories, history, rebuilt
 

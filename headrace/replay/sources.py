@@ -1,0 +1,56 @@
+"""What replays read, found for an installation: the log's history, what scoring has committed, its snapshots.
+
+The one place that puts Kafka and files together for the tools of this package.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.contracts.topics import LOG, SCORING_GROUP, topic
+from headrace.history import History
+from headrace.kafka import admin
+from headrace.kafka.checkpoints import folder_of, pointers
+from headrace.kafka.history import KafkaHistory
+from headrace.replay.rebuild import LogRebuilder
+from headrace.replay.states import States
+from headrace.snapshots import SnapshotStore
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """bootstrap: Kafka's address. store: scoring's snapshots; None where they are out of reach (replays then start at
+    the log's beginning).
+    """
+
+    bootstrap: str
+    store: SnapshotStore | None
+
+    @classmethod
+    def of(cls, bootstrap: str, snapshots: Path, key_file: Path) -> "Sources":
+        """Snapshots are used if their key is there to check them with; it is never made here."""
+        store = SnapshotStore(snapshots, key_file.read_bytes()) if key_file.is_file() else None
+        return cls(bootstrap, store)
+
+    @property
+    def history(self) -> History:
+        """What the topics hold."""
+        return KafkaHistory(self.bootstrap)
+
+    @property
+    def states(self) -> States:
+        """Scoring's snapshots."""
+        return States(
+            lambda name, partition: pointers(self.bootstrap, SCORING_GROUP, (name, partition)),
+            lambda name, partition: (
+                self.store.within(folder_of(SCORING_GROUP, (name, partition))) if self.store else None
+            ),
+        )
+
+    @property
+    def rebuilder(self) -> LogRebuilder:
+        """Folds again for rebuilt models, with scoring's shortcuts."""
+        return LogRebuilder(self.history, self.store)
+
+    def answered(self, stream: str, partition: int) -> int:
+        """The log offset up to which scoring has committed its answers."""
+        return admin.committed_offset(self.bootstrap, SCORING_GROUP, topic(LOG, stream), partition)
