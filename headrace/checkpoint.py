@@ -195,7 +195,7 @@ class _CanonicalPickler(_PythonPickler):  # type: ignore[misc]  # its base is An
         self.save_reduce(type(obj), (items,), obj=obj)
 
     def _save_tuple(self, obj: tuple[Any, ...]) -> None:
-        """Tuples of plain values are written out each time: a constant of the code is one object, its copies are not."""
+        """Tuples of plain values are written out each time: a constant of the code is one object, copies are not."""
         if all(type(item) in _PLAIN for item in obj):
             self.write(pickle.MARK)
             for item in obj:

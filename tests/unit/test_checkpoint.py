@@ -140,8 +140,9 @@ def test_features_go_on_with_the_same_fingerprint_after_a_reload() -> None:
 
 
 def test_different_states_have_different_fingerprints() -> None:
-    states = [{1}, {2}, {1, 2}, [1, 2], (1, 2), (1, (2,)), (True, 2), {"1"}, {1.5}, frozenset({1}), np.array([1, 2]), np.array([1.0, 2.0]),
-              np.array([[1, 2]]), np.float64(1.0), 1.0, True, "1", b"1", None, {"a": 1}, {"a": 2}]  # fmt: skip
+    states = [{1}, {2}, {1, 2}, [1, 2], (1, 2), (1, (2,)), (True, 2), {"1"}, {1.5}, frozenset({1}), np.array([1, 2]),
+              np.array([1.0, 2.0]), np.array([[1, 2]]), np.float64(1.0), 1.0, True, "1", b"1", None, {"a": 1},
+              {"a": 2}]  # fmt: skip
     assert len({checkpoint.fingerprint(state) for state in states}) == len(states)
 
 
