@@ -60,6 +60,9 @@ class Checkpoints:
         Raises `Transient` if the pointers cannot be read. Files that no pointer names are removed: they belong to
         transactions that never were.
         """
+        self._kept.pop(
+            place, None
+        )  # what was stored for a transaction that never was is not ours to announce
         if self._store is None or committed <= 0:
             return None
         kept = [one for one in self._pointers(place) if one.offset <= committed]
