@@ -53,10 +53,9 @@ def run_seed(seed: int, *, verbose: bool) -> World | None:
         return None
     if verbose:
         _tell("faults", world.faults)
+        _tell("seen", world.checker.seen)
         _tell("checked", world.checker.checks)
-    print(
-        f"seed {seed}: {len(world.trace)} actions, {world.events} events, {sum(world.faults.values())} faults, ok"
-    )
+        print(f"seed {seed}: {ACTIONS} actions, {world.events} events, {sum(world.faults.values())} faults")
     return world
 
 
@@ -78,6 +77,7 @@ def main() -> int:
     started, first = time.process_time(), int.from_bytes(os.urandom(3), "big")
     faults: Counter[str] = Counter()
     checks: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     seeds = 0
     while time.process_time() - started < arguments.budget_seconds:
         world = run_seed(first + seeds, verbose=False)
@@ -86,7 +86,9 @@ def main() -> int:
         seeds += 1
         faults.update(world.faults)
         checks.update(world.checker.checks)
+        seen.update(world.checker.seen)
     _tell("faults", faults)
+    _tell("seen", seen)
     _tell("checked", checks)
     print(
         f"{seeds} seeds from {first} on, {time.process_time() - started:.0f} s of CPU: every promise was kept"

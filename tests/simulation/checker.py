@@ -66,6 +66,8 @@ class Checker:
         self.controls: list[str] = []
         self.clocks: list[int] = []
         self.checks: Counter[str] = Counter()
+        self.seen: Counter[str] = Counter()
+        """How often each kind of thing happened at all: what never happens is not tested."""
         self._stream = stream
         self._partitions = partitions
         self._cluster = cluster
@@ -156,6 +158,7 @@ class Checker:
         self._labels()
         self._control_order()
         self._statistics()
+        self._note()
 
     def _a_second_reader(self) -> None:
         for (kind, partition), rows in self._rows.items():
@@ -292,6 +295,21 @@ class Checker:
                     )
                 self.checks["records in statistics"] += records
 
+    def _note(self) -> None:
+        for partition, reading in enumerate(self._readings):
+            self.seen["forgotten id"] += reading.forgotten
+            for event in self._seen["predictions", partition]:
+                self.seen["prediction of a champion" if "model" in event else "prediction of nobody"] += 1
+                self.seen["challenger asked"] += len(event.get("challengers", []))
+                self.seen["no answer"] += "model" in event and "answer" not in event
+            for event in self._seen["outcomes", partition]:
+                self.seen[f"outcome {event['status']}"] += 1
+                self.seen["label before its observation"] += event["offset"] == event.get("prediction_offset")
+                self.seen["false label"] += event.get("y") is False
+                self.seen["expired as a negative"] += event["status"] == "expired" and "y" in event
+            for row in self._rows["rejected", partition]:
+                self.seen[f"rejected as {json.loads(row.value or b'null')['rule']}"] += 1
+
 
 def _content(sent: Sent) -> Any:
     return _comparable(sent.kind, sent.id, sent.entity, sent.says)
@@ -307,6 +325,8 @@ def _comparable(kind: str, identity: str, entity: str, says: Any) -> Any:
 
 def _which(kind: str, got: Event, expected: Event) -> str:
     """The invariant that a wrong record breaks."""
+    if kind == "rejected":
+        return "I3"
     if got.get("id") != expected.get("id") or got.get("offset") != expected.get("offset"):
         return "I1" if kind == "predictions" else "I3"
     if got.get("model") != expected.get("model") or got.get("version") != expected.get("version"):
