@@ -4,6 +4,7 @@
 #   make test        everything, from nothing                          (make test ARGS="tests/unit -k label")
 #   make check       style, types, import rules, docs in step with the code; under a minute
 #   make test-fast   the tests that need no broker and take no time
+#   make sim         the whole pipeline under seeded faults           (make sim SEED=7 plays one seed)
 #   make bench       how fast, against bare River, Faust and Quix Streams
 #   make format, make docs (its tables), make setup, make clean
 #
@@ -16,11 +17,11 @@ PYTHONS ?= python3.13 python3.12 python3.11 python3
 export PYTHONS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast format docs bench setup clean
+.PHONY: help demo test test-fast sim format docs bench setup clean
 .PHONY: check check-format check-lint check-imports check-types check-repository
 
 help:
-	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+	@sed -n '3,10s/^# \{0,1\}//p' Makefile
 
 setup:
 	@.ci/setup all
@@ -35,6 +36,9 @@ test: setup
 
 test-fast: setup
 	@$(BIN)/pytest -m "not slow and not broker and not network and not postgres" $(ARGS)
+
+sim: setup
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED))
 
 # All five steps run, whichever fails first: one look shows everything.
 check: setup

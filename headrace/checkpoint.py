@@ -118,7 +118,7 @@ def fingerprint(obj: Any) -> str:
     """sha256 (hex) of the state: equal states give equal fingerprints in any process and after any reload.
 
     Slower than `dumps` (it is written in Python): sets are taken in sorted order, and equal texts count as one object,
-    as neither set order nor object identity belongs to the state.
+    equal tuples of plain values as several, as neither set order nor object identity belongs to the state.
     """
     buffer = io.BytesIO()
     with _deep():
@@ -160,6 +160,9 @@ class _LeanPickler(pickle.Pickler):
 _PythonPickler: Any = pickle._Pickler  # typeshed knows only its public face
 
 
+_PLAIN = frozenset({bool, float, int, str, type(None)})
+
+
 class _CanonicalPickler(_PythonPickler):  # type: ignore[misc]  # its base is Any, see above
     """The one whose bytes depend on the state alone."""
 
@@ -191,7 +194,18 @@ class _CanonicalPickler(_PythonPickler):  # type: ignore[misc]  # its base is An
         items = sorted(obj, key=lambda item: (type(item).__name__, repr(item)))
         self.save_reduce(type(obj), (items,), obj=obj)
 
+    def _save_tuple(self, obj: tuple[Any, ...]) -> None:
+        """Tuples of plain values are written out each time: a constant of the code is one object, copies are not."""
+        if all(type(item) in _PLAIN for item in obj):
+            self.write(pickle.MARK)
+            for item in obj:
+                self.save(item)
+            self.write(pickle.TUPLE)
+        else:
+            _PythonPickler.save_tuple(self, obj)
+
     dispatch[str] = _save_text
+    dispatch[tuple] = _save_tuple
     dispatch[set] = _save_set
     dispatch[frozenset] = _save_set
 

@@ -52,18 +52,18 @@ class SnapshotStore:
         blob = signing.sign(self._key, state)
         digest = hashlib.sha256(blob).hexdigest()
         path = self._folder / digest
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary = path.with_suffix(f".{os.getpid()}.part")
-            try:
-                with temporary.open("wb") as file:
-                    file.write(blob)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-            except OSError:
-                temporary.unlink(missing_ok=True)  # on a full disk the half file would keep the space
-                raise
+        # Also if it is there: it may be damaged, and recovery then comes to this very state again.
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with temporary.open("wb") as file:
+                file.write(blob)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)  # on a full disk the half file would keep the space
+            raise
         return digest, len(blob)
 
     def get(self, digest: str) -> bytes:

@@ -205,10 +205,10 @@ class Shard:
         self._waiting[identity] = waiting
         self._known[identity] = None
         self._set_deadline(prediction.at, prediction.offset, identity)
-        if len(self._waiting) > limits.pending:
+        while len(self._waiting) > limits.pending:  # more than one after a contract that lowers the bound
             self.counters.pushed_out += 1
             self._expire(next(iter(self._waiting)), self.offset)
-        if len(self._known) > limits.remembered:
+        while len(self._known) > limits.remembered:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
@@ -239,7 +239,7 @@ class Shard:
         else:
             self._early[identity] = Early(label, offset)
             self._set_deadline(label.at, offset, identity)
-            if len(self._early) > self.contract.limits.early_labels:
+            while len(self._early) > self.contract.limits.early_labels:
                 oldest = next(iter(self._early))
                 self._emit_unmatched(self._early.pop(oldest).label, offset, "unmatched")
 

@@ -22,9 +22,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.errors import Fatal, Transient
 from headrace.kafka.admin import client_settings
-from headrace.kafka.checkpoints import Checkpoints, Place
+from headrace.kafka.checkpoints import Checkpoints
 from headrace.kafka.transactions import Transactions
 from headrace.processor import Batch, Outputs, Processor
+from headrace.recovery import Place
 from headrace.snapshots import SnapshotStore
 from headrace.step import Run
 

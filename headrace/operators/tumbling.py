@@ -15,9 +15,19 @@ BEFORE_ALL_TIME = -(1 << 62)
 
 
 class TumblingWindows(Generic[T]):
-    """Open windows by start. Times, `length` and `lateness` are milliseconds; `make(start)` builds a window's state."""
+    """Open windows by start. Times, `length` and `lateness` are milliseconds.
 
-    def __init__(self, length: int, lateness: int, limit: int, make: Callable[[int], T]) -> None:
+    make(start) builds a window's state; closed(state) is called the moment a window closes.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        lateness: int,
+        limit: int,
+        make: Callable[[int], T],
+        closed: Callable[[T], None] = lambda _: None,
+    ) -> None:
         if length < 1 or lateness < 0 or limit < 1:
             raise ValueError(
                 "a window has a length, lateness is not negative, and at least one window is open"
@@ -30,6 +40,7 @@ class TumblingWindows(Generic[T]):
         self.final_before = BEFORE_ALL_TIME
         """Windows that start before this are closed; a window's border once there was a record."""
         self._make = make
+        self._on_closed = closed
         self._touched: dict[int, None] = {}
         self._closed: list[tuple[int, T]] = []
         self._start: int | None = None
@@ -92,7 +103,9 @@ class TumblingWindows(Generic[T]):
         self._next_close = due + self.length + self.lateness
 
     def _close(self, start: int) -> None:
-        self._closed.append((start, self.open.pop(start)))
+        window = self.open.pop(start)
+        self._closed.append((start, window))
+        self._on_closed(window)
         self._touched.pop(start, None)
         self.final_before = max(self.final_before, start + self.length)
         if start == self._start:

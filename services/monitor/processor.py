@@ -60,7 +60,11 @@ class Summariser:
         self._kind = kind
         self._counter = COUNTERS[self._kind]()
         self._windows = TumblingWindows(
-            shape.length_seconds * 1000, shape.lateness_seconds * 1000, shape.open_windows, self._fresh
+            shape.length_seconds * 1000,
+            shape.lateness_seconds * 1000,
+            shape.open_windows,
+            self._fresh,
+            self._add_closed,
         )
         # Closed windows and late records; what is still open is added when the total is told.
         self._past = self._fresh(None)
@@ -72,8 +76,6 @@ class Summariser:
         through = batch.offsets[-1]
         messages = [self._message(window, through, closed=True) for _, window in closed]
         messages += [self._message(window, through) for _, window in touched]
-        for _, window in closed:
-            summaries.merge(self._past, window)
         messages.append(self._message(self._total(), through))
         return {(STATISTICS.name, 0): messages}
 
@@ -115,6 +117,10 @@ class Summariser:
         return WindowSummary(
             stream_of(self.topic), self._kind, self.partition, self.shape.length_seconds, start=start
         )
+
+    def _add_closed(self, window: WindowSummary) -> None:
+        """At once, not when the batch ends: sums of floats must come in the log's order, late records among them."""
+        summaries.merge(self._past, window)
 
     def _total(self) -> WindowSummary:
         """Closed windows, late records and open windows, added up in the same order whatever the batches were."""

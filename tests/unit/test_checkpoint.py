@@ -19,6 +19,7 @@ from river import compose, forest, linear_model, naive_bayes, preprocessing, pro
 
 from headrace import checkpoint
 from headrace.errors import Unusable
+from headrace.fold.features import FeaturePlan, check_features
 
 KEY = bytes(range(32))
 ROOT = Path(__file__).parents[2]
@@ -127,9 +128,21 @@ def test_the_fingerprint_is_the_states_own() -> None:
     assert len(said) == 1
 
 
+def test_features_go_on_with_the_same_fingerprint_after_a_reload() -> None:
+    """What is new after a reload shares constants with the code, what was reloaded does not."""
+    declared = check_features([{"name": "n", "kind": "count", "by": "entity", "window_seconds": 24}])
+    plan = FeaturePlan(declared)
+    plan.compute({}, "before", 1000)
+    again = checkpoint.loads(checkpoint.dumps(plan))
+    for one in (plan, again):
+        one.compute({}, "after", 1000)
+    assert checkpoint.fingerprint(again) == checkpoint.fingerprint(plan)
+
+
 def test_different_states_have_different_fingerprints() -> None:
-    states = [{1}, {2}, {1, 2}, [1, 2], (1, 2), {"1"}, {1.5}, frozenset({1}), np.array([1, 2]), np.array([1.0, 2.0]),
-              np.array([[1, 2]]), np.float64(1.0), 1.0, True, "1", b"1", None, {"a": 1}, {"a": 2}]  # fmt: skip
+    states = [{1}, {2}, {1, 2}, [1, 2], (1, 2), (1, (2,)), (True, 2), {"1"}, {1.5}, frozenset({1}), np.array([1, 2]),
+              np.array([1.0, 2.0]), np.array([[1, 2]]), np.float64(1.0), 1.0, True, "1", b"1", None, {"a": 1},
+              {"a": 2}]  # fmt: skip
     assert len({checkpoint.fingerprint(state) for state in states}) == len(states)
 
 

@@ -59,6 +59,14 @@ def test_a_state_comes_back_and_a_damaged_or_foreign_one_is_refused(tmp_path: Pa
         store.get(digest)
 
 
+def test_storing_a_damaged_state_again_mends_it(tmp_path: Path) -> None:
+    store = SnapshotStore(tmp_path, KEY)
+    digest, _ = store.put(b"state")
+    (tmp_path / digest).write_bytes(b"damaged")
+    assert store.put(b"state")[0] == digest
+    assert store.get(digest) == b"state"
+
+
 def test_a_sweep_removes_what_nobody_names_and_half_files(tmp_path: Path) -> None:
     store = SnapshotStore(tmp_path, KEY).within("group")
     kept, lost = store.put(b"kept")[0], store.put(b"lost")[0]

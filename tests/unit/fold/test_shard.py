@@ -168,6 +168,20 @@ def test_early_labels_have_a_bound() -> None:
     assert [(outcome.id, outcome.status) for outcome in out.outcomes] == [("a", "unmatched")]
 
 
+def test_a_contract_that_lowers_the_bounds_is_obeyed_at_the_next_record() -> None:
+    play = Play(contract(), deploy(), *(seen(f"x{index}") for index in range(6)))
+    play.feed(*(label(f"early{index}") for index in range(6)))
+    lower = contract(limits=Limits(pending=2, remembered=3, early_labels=1))
+    lower.id = "contract-2"
+    expired = play.feed(lower, seen("y")).outcomes
+    assert [outcome.id for outcome in expired] == ["x0", "x1", "x2", "x3", "x4"]
+    assert (play.shard.pending, play.shard.counters.pushed_out) == (2, 5)
+    unmatched = play.feed(label("early6")).outcomes
+    assert [outcome.id for outcome in unmatched] == [f"early{index}" for index in range(6)]
+    play.feed(seen("x3"))  # forgotten, so it is new again
+    assert play.shard.counters.duplicates == 0
+
+
 def test_remembered_ids_have_a_bound_but_never_lose_a_waiting_one() -> None:
     play = Play(contract(limits=Limits(pending=2, remembered=3)), deploy(), seen("slow"))
     for index in range(10):

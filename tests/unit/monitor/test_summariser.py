@@ -140,6 +140,18 @@ def test_a_late_record_is_counted_in_the_total_only():
     assert [(summary.start, summary.records, summary.late) for summary in said] == [(None, 3, 1)]
 
 
+def test_late_records_and_closed_windows_are_added_up_in_the_logs_order():
+    """Sums of floats depend on their order: a batch that ends later must not put late records before the window."""
+    scores = ((0, 0.1), (1, 0.2), (3 * HOUR, 0.5), (2, 0.7), (3, 0.6))
+    said = [Prediction(f"p{at}", "e", at, n, "m", 1, True, score) for n, (at, score) in enumerate(scores)]
+    whole, bit_by_bit = (Summariser("s.predictions", 0, SHAPE) for _ in range(2))
+    at_once = one_batch(whole, said)[-1]
+    for number, each in enumerate(said):
+        last = one_batch(bit_by_bit, [each], first=number)[-1]
+    assert last.late == 2
+    assert last == at_once
+
+
 def test_a_correction_revises_the_total_and_leaves_windows_as_they_were():
     summariser = Summariser("s.outcomes", 0, SHAPE)
     said = one_batch(summariser, [outcome(1, True, True), outcome(2, False, True)])
