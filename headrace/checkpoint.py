@@ -117,8 +117,8 @@ def loads(payload: bytes) -> Any:
 def fingerprint(obj: Any) -> str:
     """sha256 (hex) of the state: equal states give equal fingerprints in any process and after any reload.
 
-    Slower than `dumps` (it is written in Python): sets are taken in sorted order, and equal texts count as one object,
-    as neither set order nor object identity belongs to the state.
+    Slower than `dumps` (it is written in Python): sets are taken in sorted order, equal texts count as one object, and
+    tuples of plain values as none, as neither set order nor object identity belongs to the state.
     """
     buffer = io.BytesIO()
     with _deep():
@@ -157,6 +157,8 @@ class _LeanPickler(pickle.Pickler):
         return _reduced(obj)
 
 
+_PLAIN = (type(None), bool, int, float, str)
+
 _PythonPickler: Any = pickle._Pickler  # typeshed knows only its public face
 
 
@@ -191,7 +193,19 @@ class _CanonicalPickler(_PythonPickler):  # type: ignore[misc]  # its base is An
         items = sorted(obj, key=lambda item: (type(item).__name__, repr(item)))
         self.save_reduce(type(obj), (items,), obj=obj)
 
+    def _save_tuple(self, obj: tuple[Any, ...]) -> None:
+        if all(type(item) in _PLAIN for item in obj):
+            self.write(
+                pickle.MARK
+            )  # in full each time: a constant is one object until a reload makes it several
+            for item in obj:
+                self.save(item)
+            self.write(pickle.TUPLE)
+        else:
+            _PythonPickler.save_tuple(self, obj)
+
     dispatch[str] = _save_text
+    dispatch[tuple] = _save_tuple
     dispatch[set] = _save_set
     dispatch[frozenset] = _save_set
 
