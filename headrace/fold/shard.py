@@ -35,6 +35,13 @@ from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.fold.counters import Counters
 from headrace.fold.slot import ModelSlot
 
+CONTROLS_REMEMBERED = 1_000
+"""Ids of control records kept for dedupe; a repeat comes soon after its original or not at all."""
+MODELS = 32
+"""Models at a time, as every one of them answers every observation; a deployment of one more is refused."""
+CLASSES = 1_000
+"""Classes of a multiclass stream that declares none; a label that would be one more is refused."""
+
 
 class Refused(NamedTuple):
     """A record that the fold could not use: its offset, the rule it broke, why, and event time then (0 unknown)."""
@@ -90,7 +97,9 @@ class Folded:
 class Shard:
     """State over one partition of `S.log`: dedupe, pending observations, models, metrics.
 
-    Bounds: `contract.limits`; at a bound the oldest gives way and is counted. Not thread-safe: one writer a shard.
+    Bounds: `contract.limits`, at which the oldest gives way and is counted; `CONTROLS_REMEMBERED`, `MODELS`, `CLASSES`.
+    What a model keeps is the model's own affair: a River model may grow with every new feature name or category. Not
+    thread-safe: one writer a shard.
     """
 
     rebuilder: Callable[[Rebuild], "Shard"] | None = None
@@ -105,6 +114,7 @@ class Shard:
         self.champion: ModelSlot | None = None
         self.slots: dict[str, ModelSlot] = {}
         self._controls: dict[str, None] = {}
+        self._classes: dict[Scalar, None] = {}
         self._waiting: dict[str, Waiting] = {}
         self._early: dict[str, Early] = {}
         self._known: dict[str, Outcome | None] = {}
@@ -219,6 +229,9 @@ class Shard:
         if not self._fits(label.y):
             self._refuse(offset, "label_type", f"{label.y!r} is no label of a {self.contract.task} stream")
             return
+        if self.contract.task == "multiclass" and not self._is_class(label.y):
+            self._refuse(offset, "label_classes", f"{label.y!r} would be one more class than a shard takes")
+            return
         self.counters.labels += 1
         identity = label.id
         if identity in self._waiting:
@@ -242,6 +255,15 @@ class Shard:
             return isinstance(y, float | int) and not isinstance(y, bool) and abs(y) <= 1e15
         return True
 
+    def _is_class(self, y: Scalar) -> bool:
+        """Whether `y` is a class that is known, or may become one: models and metrics keep something for each."""
+        assert self.contract is not None
+        if y not in self._classes:
+            if len(self._classes) >= max(CLASSES, len(self.contract.label.classes or ())):
+                return False
+            self._classes[y] = None
+        return True
+
     def _resolve(self, identity: str, at: int, offset: int, y: Scalar) -> None:
         """Join a waiting observation with its label: score what was said, learn, emit."""
         waiting = self._waiting.pop(identity)
@@ -252,10 +274,9 @@ class Shard:
     def _score_and_learn(self, waiting: Waiting, y: Scalar, at: int) -> None:
         entity = waiting.prediction.entity
         for slot, served, said in waiting.asked:
-            if slot.active:
-                slot.settle(served, y, said)
-                if slot.plan is not None:
-                    slot.plan.learn(waiting.x, entity, at, y)
+            slot.settle(served, y, said)
+            if slot.plan is not None:
+                slot.plan.learn(waiting.x, entity, at, y)
 
     def _second_label(self, label: Label, offset: int) -> None:
         assert self.contract is not None
@@ -325,6 +346,8 @@ class Shard:
         except HeadraceError as error:
             self._refuse(offset, "control", str(error))
         self._controls[control.id] = None
+        if len(self._controls) > CONTROLS_REMEMBERED:
+            del self._controls[next(iter(self._controls))]
 
     def _apply(self, control: Control) -> None:
         if isinstance(control, ContractAdopted):
@@ -348,8 +371,10 @@ class Shard:
     def _deploy(self, control: ModelDeployed) -> None:
         if self.contract is None:
             raise HeadraceError("a model cannot be deployed before the stream's contract")
-        slot = ModelSlot(control, self.contract.task, self.offset)
         before = self.slots.get(control.model)
+        if before is None and len(self.slots) >= MODELS:
+            raise HeadraceError(f"{MODELS} models are deployed here: one has to be retired first")
+        slot = ModelSlot(control, self.contract.task, self.offset)
         if before is not None:
             self._leave(before)
         self.slots[control.model] = slot
@@ -375,7 +400,6 @@ class Shard:
             waiting.asked = tuple(asked)
         for identity in [one for one in self._early if one not in other._early]:
             self._emit_unmatched(self._early.pop(identity).label, self.offset, "ignored")  # it was left out
-        before.active = False
         self.slots[control.model] = slot
         if self.champion is before:
             self.champion = slot
@@ -387,10 +411,14 @@ class Shard:
         self.champion = slot
 
     def _leave(self, slot: ModelSlot) -> None:
-        slot.active = False
         del self.slots[slot.model]
         if self.champion is slot:
             self.champion = None
+        for (
+            waiting
+        ) in self._waiting.values():  # or each would keep a model that has left until its label comes
+            if any(asked[0] is slot for asked in waiting.asked):
+                waiting.asked = tuple([asked for asked in waiting.asked if asked[0] is not slot])
 
     # -- emitting ---------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,10 @@ BEFORE_ALL_TIME = -(1 << 62)
 
 
 class TumblingWindows(Generic[T]):
-    """Open windows by start. Times, `length` and `lateness` are milliseconds; `make(start)` builds a window's state."""
+    """Open windows by start. Times, `length` and `lateness` are milliseconds; `make(start)` builds a window's state.
+
+    Bounds: `limit` open windows, and what has closed since `take_changed` was last called.
+    """
 
     def __init__(self, length: int, lateness: int, limit: int, make: Callable[[int], T]) -> None:
         if length < 1 or lateness < 0 or limit < 1:

@@ -25,7 +25,7 @@ a quarter less CPU an event than with 2,000)."""
 
 
 class ScoringProcessor:
-    """One shard of one stream, as a Processor over a partition of `S.log`.
+    """One shard of one stream, as a Processor over a partition of `S.log`. Bounds: the shard's.
 
     rebuilder: folds the log again for a `ModelRebuilt`; without one such a record ends the process.
     """
