@@ -3,8 +3,9 @@
 One `Summariser` a partition of `S.log`, `S.predictions`, `S.outcomes` or `S.rejected`. At the end of each batch it
 emits the full state of every window the batch touched, of those that closed, and of the total. How often that is
 depends on how records were batched, but not what is said: the last summary under each key, which is all that a
-compacted topic keeps and a merge looks at, is the same for every batching. Flooding is the host's to prevent, by
-fetching in large portions.
+compacted topic keeps and a merge looks at, is the same for every batching, to the last bit of every sum of floats:
+closed windows are added up in the order in which they close, and what belongs to no window is added up apart from them.
+Flooding is the host's to prevent, by fetching in large portions.
 """
 
 import msgspec
@@ -17,7 +18,7 @@ from headrace.processor import Batch, Message, Outputs
 from services.monitor.domain import summaries
 from services.monitor.domain.counting import COUNTERS, LogCounter
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class WindowShape(msgspec.Struct, frozen=True):
@@ -33,7 +34,7 @@ class WindowShape(msgspec.Struct, frozen=True):
 
 
 class SummariserState(msgspec.Struct):
-    """A snapshot: everything a summariser knows."""
+    """A snapshot: everything a summariser knows. past, aside, open: see `Summariser`."""
 
     version: int
     topic: str
@@ -41,12 +42,16 @@ class SummariserState(msgspec.Struct):
     shape: WindowShape
     watermark: int
     final_before: int
-    total: WindowSummary
+    past: WindowSummary
+    aside: WindowSummary
     open: dict[int, WindowSummary]
 
 
 class Summariser:
-    """Summaries of one partition of one topic, as a Processor."""
+    """Summaries of one partition of one topic, as a Processor.
+
+    Bounds: `shape.open_windows` windows, each with the names that `domain.summaries` counts apart.
+    """
 
     def __init__(self, topic: str, partition: int, shape: WindowShape) -> None:
         kind = topic.rpartition(".")[2]
@@ -62,12 +67,15 @@ class Summariser:
         self._windows = TumblingWindows(
             shape.length_seconds * 1000, shape.lateness_seconds * 1000, shape.open_windows, self._fresh
         )
-        # Closed windows and late records; what is still open is added when the total is told.
+        # The total is what closed windows held, what belongs to no window (late records, corrections, the contract),
+        # and what open windows hold. The first two are apart, as a record comes before or after the window that closed
+        # last, depending on where its batch ended.
         self._past = self._fresh(None)
+        self._aside = self._fresh(None)
 
     def process(self, batch: Batch) -> Outputs:
         """Count the batch; see the protocol."""
-        self._counter.count(batch.values, self._windows, self._past)
+        self._counter.count(batch.values, self._windows, self._aside)
         closed, touched = self._windows.take_changed()
         through = batch.offsets[-1]
         messages = [self._message(window, through, closed=True) for _, window in closed]
@@ -89,6 +97,7 @@ class Summariser:
                 windows.watermark,
                 windows.final_before,
                 self._past,
+                self._aside,
                 windows.open,
             )
         )
@@ -102,10 +111,10 @@ class Summariser:
         mine = (STATE_VERSION, self.topic, self.partition, self.shape)
         if (read.version, read.topic, read.partition, read.shape) != mine:
             raise Unusable("the snapshot is of another topic, window shape or code")
-        self._past = read.total
+        self._past, self._aside = read.past, read.aside
         self._windows.resume(read.open, read.watermark, read.final_before)
         if isinstance(self._counter, LogCounter):
-            self._counter.resume(read.total.contract)
+            self._counter.resume(read.aside.contract)
 
     def fingerprints(self) -> dict[str, str]:
         """None: there is no model here."""
@@ -117,9 +126,10 @@ class Summariser:
         )
 
     def _total(self) -> WindowSummary:
-        """Closed windows, late records and open windows, added up in the same order whatever the batches were."""
+        """Closed windows, what belongs to none, open windows: added up in the same order whatever the batches were."""
         total = self._fresh(None)
         summaries.merge(total, self._past)
+        summaries.merge(total, self._aside)
         for start in sorted(self._windows.open):
             summaries.merge(total, self._windows.open[start])
         return total
