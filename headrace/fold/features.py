@@ -344,7 +344,9 @@ def _key(by: tuple[str, ...], x: Features, entity: str) -> Any:
 class FeaturePlan:
     """The features of one model on one shard: state over the log, deterministic and picklable.
 
-    Call `compute` once per observation and `learn` once per label, in log order.
+    Call `compute` once per observation and `learn` once per label, in log order. Bounds: `max_keys` keys of `panes`
+    panes for each feature; features over one source, key and window share them. At the bound the least recently written
+    key goes.
     """
 
     def __init__(self, features: Sequence[FeatureSpec]) -> None:

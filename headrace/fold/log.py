@@ -11,7 +11,8 @@ import msgspec
 
 from headrace.contracts.codec import decode_log_record
 from headrace.contracts.events import LogRecord
-from headrace.fold.shard import Folded, Refused, Shard
+from headrace.fold.parts import Folded, Refused
+from headrace.fold.shard import Shard
 
 Edit = Callable[[Sequence[LogRecord], Sequence[int]], tuple[Sequence[LogRecord], Sequence[int]]]
 """Changes a run of decoded records and their offsets before they are folded; must not depend on where runs end."""

@@ -235,7 +235,8 @@ class Prequential:
     """One model's metrics, overall and over the last few thousand outcomes.
 
     Only the block being filled is touched per outcome; full blocks are merged into the overall tally and kept for the
-    window. Blocks count outcomes, so their borders depend on the log alone, never on batches.
+    window. Blocks count outcomes, so their borders depend on the log alone, never on batches. Bounds: `WINDOW_BLOCKS`
+    and two tallies, of fixed size; but multiclass counts by class, and how many there may be is the shard's to say.
     """
 
     __slots__ = ("_block", "_closed", "_filled", "_recent", "task")

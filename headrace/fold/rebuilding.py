@@ -7,7 +7,7 @@ stream do not touch it, and a freeze is what a rebuild undoes.
 from headrace.contracts.events import ContractAdopted, Control, LogRecord
 from headrace.fold.edits import both, controlling, leaving_out
 from headrace.fold.log import Edit
-from headrace.fold.shard import Rebuild
+from headrace.fold.parts import Rebuild
 
 
 def edit_of(rebuild: Rebuild, partition: int) -> Edit:

@@ -8,16 +8,12 @@ a read of anything outside the log, iteration over a set, or state that depends 
 
 from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
-
-import msgspec
 
 from headrace.contracts import stream as contracts
 from headrace.contracts.events import (
     Answer,
     ContractAdopted,
     Control,
-    Features,
     Label,
     LearningFrozen,
     LogRecord,
@@ -33,64 +29,23 @@ from headrace.contracts.events import (
 from headrace.contracts.left_out import Below
 from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.fold.counters import Counters
+from headrace.fold.parts import Asked, Early, Folded, Rebuild, Refused, Waiting
 from headrace.fold.slot import ModelSlot
 
-
-class Refused(NamedTuple):
-    """A record that the fold could not use: its offset, the rule it broke, why, and event time then (0 unknown)."""
-
-    offset: int
-    rule: str
-    reason: str
-    at: int = 0
-
-
-Asked = tuple[ModelSlot, Features, Answer | Prediction]
-"""A model that was asked, what it saw, what it said."""
-
-
-class Rebuild(NamedTuple):
-    """A model that the log up to an offset makes without some records.
-
-    since: offset of its deployment, which stands whatever is left out. until: the first offset not folded.
-    """
-
-    model: str
-    since: int
-    without: tuple[Below, ...]
-    until: int
-
-
-class Waiting(msgspec.Struct, gc=False):
-    """An observation without its label. (A struct, as one is made per observation.)"""
-
-    prediction: Prediction
-    x: Features
-    asked: tuple[Asked, ...]
-
-
-class Early(NamedTuple):
-    """A label whose observation has not come yet."""
-
-    label: Label
-    offset: int
-
-
-class Folded:
-    """What a run of records gave, in log order."""
-
-    __slots__ = ("outcomes", "predictions", "refused")
-
-    def __init__(self) -> None:
-        self.predictions: list[Prediction] = []
-        self.outcomes: list[Outcome] = []
-        self.refused: list[Refused] = []
+CONTROLS_REMEMBERED = 1_000
+"""Ids of control records kept for dedupe; a repeat comes soon after its original or not at all."""
+MODELS = 32
+"""Models at a time, as every one of them answers every observation; a deployment of one more is refused."""
+CLASSES = 1_000
+"""Classes of a multiclass stream that declares none; a label that would be one more is refused."""
 
 
 class Shard:
     """State over one partition of `S.log`: dedupe, pending observations, models, metrics.
 
-    Bounds: `contract.limits`; at a bound the oldest gives way and is counted. Not thread-safe: one writer a shard.
+    Bounds: `contract.limits`, at which the oldest gives way and is counted; `CONTROLS_REMEMBERED`, `MODELS`, `CLASSES`.
+    What a model keeps is the model's own affair: a River model may grow with every new feature name or category. Not
+    thread-safe: one writer a shard.
     """
 
     rebuilder: Callable[[Rebuild], "Shard"] | None = None
@@ -105,6 +60,7 @@ class Shard:
         self.champion: ModelSlot | None = None
         self.slots: dict[str, ModelSlot] = {}
         self._controls: dict[str, None] = {}
+        self._classes: dict[Scalar, None] = {}
         self._waiting: dict[str, Waiting] = {}
         self._early: dict[str, Early] = {}
         self._known: dict[str, Outcome | None] = {}
@@ -228,6 +184,9 @@ class Shard:
         if not self._fits(label.y):
             self._refuse(offset, "label_type", f"{label.y!r} is no label of a {self.contract.task} stream")
             return
+        if self.contract.task == "multiclass" and not self._is_class(label.y):
+            self._refuse(offset, "label_classes", f"{label.y!r} would be one more class than a shard takes")
+            return
         self.counters.labels += 1
         identity = label.id
         if identity in self._waiting:
@@ -251,6 +210,15 @@ class Shard:
             return isinstance(y, float | int) and not isinstance(y, bool) and abs(y) <= 1e15
         return True
 
+    def _is_class(self, y: Scalar) -> bool:
+        """Whether `y` is a class that is known, or may become one: models and metrics keep something for each."""
+        assert self.contract is not None
+        if y not in self._classes:
+            if len(self._classes) >= max(CLASSES, len(self.contract.label.classes or ())):
+                return False
+            self._classes[y] = None
+        return True
+
     def _resolve(self, identity: str, at: int, offset: int, y: Scalar) -> None:
         """Join a waiting observation with its label: score what was said, learn, emit."""
         waiting = self._waiting.pop(identity)
@@ -261,10 +229,9 @@ class Shard:
     def _score_and_learn(self, waiting: Waiting, y: Scalar, at: int) -> None:
         entity = waiting.prediction.entity
         for slot, served, said in waiting.asked:
-            if slot.active:
-                slot.settle(served, y, said)
-                if slot.plan is not None:
-                    slot.plan.learn(waiting.x, entity, at, y)
+            slot.settle(served, y, said)
+            if slot.plan is not None:
+                slot.plan.learn(waiting.x, entity, at, y)
 
     def _second_label(self, label: Label, offset: int) -> None:
         assert self.contract is not None
@@ -334,6 +301,8 @@ class Shard:
         except HeadraceError as error:
             self._refuse(offset, "control", str(error))
         self._controls[control.id] = None
+        if len(self._controls) > CONTROLS_REMEMBERED:
+            del self._controls[next(iter(self._controls))]
 
     def _apply(self, control: Control) -> None:
         if isinstance(control, ContractAdopted):
@@ -357,8 +326,10 @@ class Shard:
     def _deploy(self, control: ModelDeployed) -> None:
         if self.contract is None:
             raise HeadraceError("a model cannot be deployed before the stream's contract")
-        slot = ModelSlot(control, self.contract.task, self.offset)
         before = self.slots.get(control.model)
+        if before is None and len(self.slots) >= MODELS:
+            raise HeadraceError(f"{MODELS} models are deployed here: one has to be retired first")
+        slot = ModelSlot(control, self.contract.task, self.offset)
         if before is not None:
             self._leave(before)
         self.slots[control.model] = slot
@@ -384,7 +355,6 @@ class Shard:
             waiting.asked = tuple(asked)
         for identity in [one for one in self._early if one not in other._early]:
             self._emit_unmatched(self._early.pop(identity).label, self.offset, "ignored")  # it was left out
-        before.active = False
         self.slots[control.model] = slot
         if self.champion is before:
             self.champion = slot
@@ -396,10 +366,14 @@ class Shard:
         self.champion = slot
 
     def _leave(self, slot: ModelSlot) -> None:
-        slot.active = False
         del self.slots[slot.model]
         if self.champion is slot:
             self.champion = None
+        for (
+            waiting
+        ) in self._waiting.values():  # or each would keep a model that has left until its label comes
+            if any(asked[0] is slot for asked in waiting.asked):
+                waiting.asked = tuple([asked for asked in waiting.asked if asked[0] is not slot])
 
     # -- emitting ---------------------------------------------------------------------------------------------------
 

@@ -31,7 +31,11 @@ NO_ANSWER = (None, None, None)
 
 
 class ModelSlot:
-    """One deployed model version with its features, metrics and safety copy."""
+    """One deployed model version with its features, metrics and safety copy.
+
+    Bounds: a journal of `JOURNAL_EXAMPLES`, the features' and the metrics' own. The model has none but what its class
+    declares: a linear model keeps a weight for every feature name it ever saw, a one-hot encoder every category.
+    """
 
     def __init__(self, deployed: ModelDeployed, task: Task, since: int = -1) -> None:
         checked = specification.check(deployed.specification, task=task)
@@ -44,7 +48,6 @@ class ModelSlot:
         self.left_out: tuple[Below, ...] = ()
         """What it was rebuilt without."""
         self.frozen = False
-        self.active = True
         self.answered = 0
         self.learned = 0
         self.failures = 0

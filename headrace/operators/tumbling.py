@@ -17,7 +17,8 @@ BEFORE_ALL_TIME = -(1 << 62)
 class TumblingWindows(Generic[T]):
     """Open windows by start. Times, `length` and `lateness` are milliseconds.
 
-    make(start) builds a window's state; closed(state) is called the moment a window closes.
+    make(start) builds a window's state; closed(state) is called the moment a window closes. Bounds: `limit` open
+    windows, and what has closed since `take_changed` was last called.
     """
 
     def __init__(

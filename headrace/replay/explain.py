@@ -13,7 +13,7 @@ from headrace.contracts.codec import decode_log_record, encode
 from headrace.contracts.events import Label, Observation, Outcome, Prediction
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, topic
 from headrace.errors import Unusable
-from headrace.fold.shard import Waiting
+from headrace.fold.parts import Waiting
 from headrace.history import READ_RECORDS, History
 from headrace.replay.rebuild import LogRebuilder, Progress, unwatched
 from headrace.replay.states import States

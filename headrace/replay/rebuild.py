@@ -12,8 +12,9 @@ from headrace import checkpoint
 from headrace.contracts.codec import encode
 from headrace.errors import Unusable
 from headrace.fold.log import LogFold
+from headrace.fold.parts import Rebuild
 from headrace.fold.rebuilding import edit_of
-from headrace.fold.shard import Rebuild, Shard
+from headrace.fold.shard import Shard
 from headrace.history import History
 from headrace.snapshots import SnapshotStore
 

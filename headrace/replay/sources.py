@@ -6,11 +6,13 @@ The one place that puts Kafka and files together for the tools of this package.
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.contracts.events import Snapshot
 from headrace.contracts.topics import LOG, SCORING_GROUP, topic
 from headrace.history import History
 from headrace.kafka import admin
-from headrace.kafka.checkpoints import folder_of, pointers
+from headrace.kafka.checkpoints import pointers
 from headrace.kafka.history import KafkaHistory
+from headrace.recovery import folder_of
 from headrace.replay.rebuild import LogRebuilder
 from headrace.replay.states import States
 from headrace.snapshots import SnapshotStore
@@ -50,6 +52,14 @@ class Sources:
     def rebuilder(self) -> LogRebuilder:
         """Folds again for rebuilt models, with scoring's shortcuts."""
         return LogRebuilder(self.history, self.store)
+
+    def partitions(self, stream: str) -> int:
+        """How many shards a stream has."""
+        return self.history.partitions(topic(LOG, stream))
+
+    def snapshots(self, stream: str, partition: int) -> list[Snapshot]:
+        """The snapshots that a shard's pointer names, oldest first."""
+        return self.states.known(topic(LOG, stream), partition)
 
     def answered(self, stream: str, partition: int) -> int:
         """The log offset up to which scoring has committed its answers."""

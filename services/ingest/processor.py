@@ -19,7 +19,7 @@ from services.ingest.domain.lines import EventCleanser, reject_message, unforese
 
 
 class InboxProcessor:
-    """One partition of S.inbox to S.log (kept) and S.rejected (refused); see `headrace.processor.Processor`.
+    """One partition of S.inbox to S.log (kept) and S.rejected (refused), without state; see `headrace.processor`.
 
     cleanser: gives the one for the stream's contract as it is now, asked once a batch. clock_ms: milliseconds since
     1970 UTC, asked once a batch.

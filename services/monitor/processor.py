@@ -46,7 +46,10 @@ class SummariserState(msgspec.Struct):
 
 
 class Summariser:
-    """Summaries of one partition of one topic, as a Processor."""
+    """Summaries of one partition of one topic, as a Processor.
+
+    Bounds: `shape.open_windows` windows, each with the names that `domain.summaries` counts apart.
+    """
 
     def __init__(self, topic: str, partition: int, shape: WindowShape) -> None:
         kind = topic.rpartition(".")[2]

@@ -13,7 +13,8 @@ from headrace.contracts.events import Outcome, Prediction, Rejected
 from headrace.contracts.topics import OUTCOMES, PREDICTIONS, REJECTED, stream_of, topic
 from headrace.errors import Unusable
 from headrace.fold.log import LogFold
-from headrace.fold.shard import Rebuild, Refused, Shard
+from headrace.fold.parts import Rebuild, Refused
+from headrace.fold.shard import Shard
 from headrace.processor import Batch, Message, Outputs
 
 Rebuilder = Callable[[str, int, Rebuild], Shard]
@@ -25,7 +26,7 @@ a quarter less CPU an event than with 2,000)."""
 
 
 class ScoringProcessor:
-    """One shard of one stream, as a Processor over a partition of `S.log`.
+    """One shard of one stream, as a Processor over a partition of `S.log`. Bounds: the shard's.
 
     rebuilder: folds the log again for a `ModelRebuilt`; without one such a record ends the process.
     """

@@ -1,7 +1,7 @@
-"""Laws of the scoring processor, on the in-memory host: how records are batched, redelivered, or cut by a crash never
-changes a byte of what comes out."""
+"""Laws of scoring on the in-memory host: a crash never changes a byte of what comes out, and the counts add up.
 
-from collections.abc import Callable
+Batches, snapshots, duplicates, memory and hash seeds: `test_every_processor`.
+"""
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -79,14 +79,6 @@ def fingerprint(host: MemoryHost) -> str:
 
 
 @slow
-@given(histories)
-def test_batch_size_changes_nothing(history: list[bytes]) -> None:
-    whole = run(history, batch=1000)
-    assert run(history, batch=1) == whole
-    assert run(history, batch=7) == whole
-
-
-@slow
 @given(histories, st.lists(st.booleans(), min_size=1, max_size=30), st.integers(1, 20), st.integers(0, 25))
 def test_crashes_change_nothing(
     history: list[bytes], crashes: list[bool], batch: int, snapshot_records: int
@@ -101,23 +93,6 @@ def test_crashes_change_nothing(
     host.step(topic(LOG, "s"), 0)
     host.run_until_idle()
     assert (emitted(broker), fingerprint(host)) == run(history)
-
-
-@slow
-@given(histories, st.data())
-def test_duplicated_observations_change_no_prediction(history: list[bytes], data: st.DataObject) -> None:
-    """At-least-once producers repeat records: a repeated observation is neither answered nor learnt twice.
-
-    Within the remembered window, that is: here nothing is evicted.
-    """
-    small = history[:10]
-    where = data.draw(st.integers(0, max(0, len(small) - 1)))
-    again = small[: where + 1] + small[where:]
-    observations_only = [value for value in again if b'"observation"' in value]
-    once = run([value for value in small if b'"observation"' in value])
-    twice = run(observations_only)
-    drop_offset: Callable[[bytes], bytes] = lambda value: value.split(b'"offset"')[0]  # noqa: E731
-    assert list(map(drop_offset, twice[0]["predictions"])) == list(map(drop_offset, once[0]["predictions"]))
 
 
 @slow

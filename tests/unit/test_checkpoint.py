@@ -139,6 +139,15 @@ def test_features_go_on_with_the_same_fingerprint_after_a_reload() -> None:
     assert checkpoint.fingerprint(again) == checkpoint.fingerprint(plan)
 
 
+def test_a_tuple_that_is_one_object_or_two_is_the_same_state() -> None:
+    """A constant of the code is one object; after a reload, those before it and those made since are several."""
+    constant = (0, 0.0, None, "a")
+    equal = (*constant[:2], None, "a")
+    assert equal is not constant
+    assert checkpoint.fingerprint([constant, constant]) == checkpoint.fingerprint([constant, equal])
+    assert checkpoint.fingerprint([(1, 2), 3]) != checkpoint.fingerprint([(1,), (2, 3)])
+
+
 def test_different_states_have_different_fingerprints() -> None:
     states = [{1}, {2}, {1, 2}, [1, 2], (1, 2), (1, (2,)), (True, 2), {"1"}, {1.5}, frozenset({1}), np.array([1, 2]),
               np.array([1.0, 2.0]), np.array([[1, 2]]), np.float64(1.0), 1.0, True, "1", b"1", None, {"a": 1},

@@ -16,12 +16,9 @@ from headrace.contracts.stream import StreamContract, from_dict
 from headrace.errors import Unusable
 from headrace.operators.tumbling import BEFORE_ALL_TIME, TumblingWindows
 from services.monitor.domain import delays, quality
-from services.monitor.domain.summaries import answers_of, bump, quality_of
+from services.monitor.domain.summaries import MISSING_KEPT, answers_of, bump, quality_of
 
 Windows = TumblingWindows[WindowSummary]
-
-MISSING_KEPT = 1000
-"""Fields whose absence is counted apart; a contract with more has the rest counted as `other`."""
 
 
 class Counter(Protocol):
@@ -289,7 +286,7 @@ def _count_answer(window: WindowSummary, said: SeenPrediction | SeenAnswer) -> N
         answers.unanswered += 1
         return
     answers.answered += 1
-    if said.score is not None:
+    if quality.is_score(said.score):
         answers.scored += 1
         answers.score_sum += said.score
 

@@ -6,7 +6,7 @@ ROC AUC. `weight` -1 takes an outcome back, when a correction replaces its label
 """
 
 from math import log, sqrt
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from headrace.contracts.events import Scalar
 from headrace.contracts.statistics import SCORE_BINS, Quality
@@ -47,6 +47,11 @@ def update(quality: Quality, y: Scalar, said: Said, weight: int = 1) -> None:
         _numeric(quality, float(y), float(answer), weight)
 
 
+def is_score(score: float | None) -> TypeGuard[float]:
+    """Whether this is a probability. The topics may be written by others, and a bin for each number has no bound."""
+    return score is not None and 0.0 <= score <= 1.0
+
+
 def _binary(quality: Quality, y: bool, answer: Scalar, score: float | None, weight: int) -> None:
     if y:
         if answer:
@@ -57,7 +62,7 @@ def _binary(quality: Quality, y: bool, answer: Scalar, score: float | None, weig
         quality.fp += weight
     else:
         quality.tn += weight
-    if score is None:
+    if not is_score(score):
         return
     histogram = quality.positives if y else quality.negatives
     place = int(score * SCORE_BINS)

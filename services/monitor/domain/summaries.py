@@ -1,6 +1,8 @@
 """Adding window summaries up: a closed window into its partition's total, the partitions of a stream into one view.
 
-Only sums are added. Whatever places a summary (start, offsets, watermark, closed) belongs to the caller.
+Only sums are added. Whatever places a summary (start, offsets, watermark, closed) belongs to the caller. Names come
+from outside (a refused record names a field as its producer wrote it), so in a sum as in a window only so many are
+counted apart, and the rest as `other`; without that a total would grow with every new name for ever.
 """
 
 from headrace.contracts.statistics import Answers, Quality, WindowSummary
@@ -9,6 +11,8 @@ from services.monitor.domain import quality
 OTHER = "other"
 RULES_KEPT = 200
 """Different `rule/field` pairs counted apart in one window; more are counted as `other`."""
+MISSING_KEPT = 1000
+"""Fields whose absence is counted apart; a contract with more has the rest counted as `other`."""
 MODELS_KEPT = 32
 """Different `model@version` counted apart in one window; more are counted as `other`."""
 
@@ -44,13 +48,13 @@ def merge(into: WindowSummary, other: WindowSummary) -> None:
     """Add what `other` counted to `into`."""
     for name in ("records", "undecodable", "late", "observations", "labels", "controls"):
         setattr(into, name, getattr(into, name) + getattr(other, name))
-    for counts, more in (
-        (into.missing, other.missing),
-        (into.statuses, other.statuses),
-        (into.rejected, other.rejected),
+    for counts, more, limit in (
+        (into.missing, other.missing, MISSING_KEPT),
+        (into.statuses, other.statuses, RULES_KEPT),
+        (into.rejected, other.rejected, RULES_KEPT),
     ):
         for name, count in more.items():
-            counts[name] = counts.get(name, 0) + count
+            bump(counts, name, count, limit)
     for model, answers in other.answers.items():
         mine = answers_of(into, model)
         mine.answered += answers.answered

@@ -14,6 +14,9 @@ import msgspec
 from headrace.contracts.statistics import ContractFacts, Kind, WindowSummary, decode_summary
 from services.monitor.domain.summaries import merge
 
+PARTITIONS_KEPT = 1024
+"""As many as a contract may declare."""
+
 Part = tuple[Kind, int]
 """(kind, partition)"""
 
@@ -126,7 +129,7 @@ class Tables:
         self.length_seconds = length_seconds
         self.streams: dict[str, StreamTable] = {}
         self.ignored = 0
-        """Records that were no summary, and streams beyond the bound."""
+        """Records that were no summary, and streams and partitions beyond the bounds."""
         self._windows_kept = windows_kept
         self._streams_kept = streams_kept
 
@@ -140,6 +143,9 @@ class Tables:
             self.ignored += 1
             return None
         if summary.length_seconds != self.length_seconds:
+            return None
+        if not 0 <= summary.partition < PARTITIONS_KEPT:
+            self.ignored += 1
             return None
         table = self.streams.get(summary.stream)
         if table is None:

@@ -1,9 +1,12 @@
 """Holds the rules against the tables: which windows are due, what they say of each model, which alerts follow.
 
 Pure: tables and told alerts in, new alerts out. A scope's state can be had again from the last alert of that scope and
-the windows after it, which is what `remember` and a fresh `Watch` do after a restart.
+the windows after it, which is what `remember` and a fresh `Watch` do after a restart. Models come and go for as long as
+the system lives, so only `SCOPES_KEPT` scopes are known at a time; the one that was judged or told least recently is
+forgotten, and if its model comes back it starts over, which may tell an old alert again, under its old id.
 """
 
+from collections import OrderedDict
 from collections.abc import Collection, Iterable
 
 from headrace.contracts.events import Alert
@@ -13,17 +16,21 @@ from services.monitor.domain import quality
 from services.monitor.domain.rules import ANY_STREAM, Rule, Scope, alert
 from services.monitor.domain.tables import Applied, StreamTable, Tables
 
+SCOPES_KEPT = 100_000
+"""Rules on models of streams that are remembered."""
+
 ScopeKey = tuple[str, str, str]
 """(rule, stream, model)"""
 
 
 class Watch:
-    """All rules on all streams."""
+    """All rules on all streams. Bounds: the tables', the rules', and `scopes_kept`."""
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, *, scopes_kept: int = SCOPES_KEPT) -> None:
         self._tables = tables
         self._rules: dict[str, Rule] = {}
-        self._scopes: dict[ScopeKey, Scope] = {}
+        self._scopes: OrderedDict[ScopeKey, Scope] = OrderedDict()
+        self._scopes_kept = scopes_kept
         # Windows that start before this have been judged, by (rule, stream); what is not in it starts over.
         self._judged: dict[tuple[str, str], int] = {}
         self._models: dict[int, dict[str, tuple[int, Quality]]] = {}
@@ -44,7 +51,7 @@ class Watch:
 
     def remember(self, told: Alert) -> None:
         """An alert that was told in an earlier life: its scope goes on from there. Oldest first."""
-        scope = self._scopes.setdefault((told.rule, told.stream, told.model), Scope())
+        scope = self._scope((told.rule, told.stream, told.model))
         if scope.decided_before is None or told.at >= scope.decided_before:
             scope.firing = told.state == "firing"
             scope.decided_before = told.at
@@ -89,7 +96,7 @@ class Watch:
             for model, (version, tally) in self._models_in(table, start).items():
                 if rule.model not in ("", model):
                     continue
-                scope = self._scopes.setdefault((*place, model), Scope())
+                scope = self._scope((*place, model))
                 if scope.decided_before is not None and start < scope.decided_before:
                     continue
                 value = _value(tally, rule.metric, table)
@@ -104,6 +111,17 @@ class Watch:
                         )
                     )  # fmt: skip
         return found
+
+    def _scope(self, key: ScopeKey) -> Scope:
+        """The scope, made if need be; at the bound the one used least recently is forgotten."""
+        scope = self._scopes.get(key)
+        if scope is not None:
+            self._scopes.move_to_end(key)
+            return scope
+        if len(self._scopes) >= self._scopes_kept:
+            self._scopes.popitem(last=False)
+        scope = self._scopes[key] = Scope()
+        return scope
 
     def _models_in(self, table: StreamTable, start: int) -> dict[str, tuple[int, Quality]]:
         """Quality in a window by model, worked out once for all rules."""

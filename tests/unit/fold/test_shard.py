@@ -1,5 +1,7 @@
 """The shard's rules, one at a time: join, dedupe, expiry, second and early labels, bounds, control, refusals."""
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from headrace.contracts.events import (
     Observation,
 )
 from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract
-from headrace.fold.shard import Folded, Shard
+from headrace.fold.parts import Folded
+from headrace.fold.shard import CLASSES, MODELS, Shard
 
 LOGISTIC = {"model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"]}
 SECOND = 1000
@@ -298,3 +301,37 @@ def test_what_goes_in_comes_out_or_waits() -> None:
             play.feed(label(f"x{index}", at=index * 10 * SECOND))
     counted = play.shard.counters
     assert counted.observations == counted.labelled + counted.expired + play.shard.pending == 40
+
+
+def test_one_model_more_than_a_shard_takes_is_refused() -> None:
+    prior = {"model": ["dummy.PriorClassifier"]}
+    play = Play(contract(), *(deploy(f"m{i}", spec=prior) for i in range(MODELS)))
+    out = play.feed(deploy("more", spec=prior), deploy("m0", version=2, spec=prior))
+    assert [refused.rule for refused in out.refused] == ["control"]
+    assert "more" not in play.shard.slots
+    assert play.shard.slots["m0"].version == 2, "another version of one that is there takes its place"
+
+
+def test_one_class_more_than_a_shard_takes_is_refused() -> None:
+    play = Play(contract("multiclass"))
+    play.feed(*(label(f"x{i}", y=f"class {i}") for i in range(CLASSES)))
+    out = play.feed(label("new", y="one more"), label("old", y="class 7"))
+    assert [refused.rule for refused in out.refused] == ["label_classes"]
+    assert play.shard.counters.labels == CLASSES + 1
+
+
+def test_declared_classes_are_all_taken() -> None:
+    declared = [f"class {i}" for i in range(CLASSES + 5)]
+    play = Play(contract("multiclass", classes=declared))
+    out = play.feed(*(label(f"x{i}", y=name) for i, name in enumerate(declared)))
+    assert out.refused == []
+
+
+def test_a_model_that_left_is_kept_by_no_observation_that_waits() -> None:
+    play = Play(contract(), deploy("old"), seen("x"), deploy("new"))
+    left = weakref.ref(play.shard.slots["old"])
+    play.feed(ModelRetired("r", 0, "old"))
+    gc.collect()
+    assert left() is None
+    (outcome,) = play.feed(label("x")).outcomes
+    assert outcome.model == "old", "what it said is still joined with its label"

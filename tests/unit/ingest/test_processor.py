@@ -69,16 +69,6 @@ def test_a_huge_original_is_cut_and_says_so_and_fits_a_kafka_record() -> None:
     assert str(ORIGINAL_BYTES + 1) in refused.reason
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
-def test_batch_borders_do_not_show(size: int) -> None:
-    whole = process(VALUES)
-    parts: Outputs = {}
-    for at in range(0, len(VALUES), size):
-        for place, messages in process(VALUES[at : at + size], 40 + at).items():
-            parts.setdefault(place, []).extend(messages)
-    assert parts == whole
-
-
 def test_a_redelivered_batch_gives_the_same_ids() -> None:
     assert process([b'{"entity": "AA"}'] * 3) == process([b'{"entity": "AA"}'] * 3)
     values = [

@@ -1,8 +1,5 @@
-"""The summariser: its last words equal a dumb count and are the same for every batching, crash and restart."""
+"""The summariser: its last words equal a dumb count, whatever crashed. (Batches, restarts, bounds: tests/laws.)"""
 
-import random
-
-import msgspec
 import pytest
 
 from headrace.contracts.events import Answer, Outcome, Prediction
@@ -50,10 +47,6 @@ def run(kinds, batch_records, *, crash_every=0, snapshot_records=0):
     return broker.read(STATISTICS.name, 0)
 
 
-def compacted(records):
-    return {record.key: record.value for record in records}
-
-
 def tables(records):
     made = Tables(SHAPE.length_seconds)
     for record in records:
@@ -85,16 +78,6 @@ def test_windows_and_total_equal_a_dumb_count(kinds):
     assert total["late"] == dict.fromkeys(KINDS, 0)
 
 
-@pytest.mark.parametrize("batch_records", [1, 7, 1000])
-def test_the_last_summary_under_each_key_says_the_same_for_every_batching(kinds, batch_records):
-    wanted, got = compacted(run(kinds, 100)), compacted(run(kinds, batch_records))
-    assert {key: msgspec.json.decode(value) for key, value in got.items()} == {
-        key: msgspec.json.decode(value) | {"through_offset": msgspec.json.decode(got[key])["through_offset"]}
-        | {name: msgspec.json.decode(got[key])[name] for name in ("watermark", "final_before")}
-        for key, value in wanted.items()
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(("crash_every", "snapshot_records"), [(3, 0), (5, 150), (2, 60)])
 def test_crashes_change_nothing_with_and_without_snapshots(kinds, crash_every, snapshot_records):
     whole = tables(run(kinds, 50)).streams["s"]
@@ -104,21 +87,6 @@ def test_crashes_change_nothing_with_and_without_snapshots(kinds, crash_every, s
         window_view(whole, start) for start in whole.starts
     ]
     assert total_view(broken) == total_view(whole)
-
-
-def test_merging_forgives_redelivery_and_what_was_aborted(kinds):
-    records = run(kinds, 50)
-    rng = random.Random(5)
-    disturbed = []
-    for index, record in enumerate(records):
-        disturbed.append(record)
-        if rng.random() < 0.3:
-            disturbed.append(records[rng.randrange(index + 1)])
-    once, often = tables(records).streams["s"], tables(disturbed).streams["s"]
-    assert total_view(often) == total_view(once)
-    assert [window_view(often, start) for start in often.starts] == [
-        window_view(once, s) for s in once.starts
-    ]
 
 
 def one_batch(summariser, records, first=0):
