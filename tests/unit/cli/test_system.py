@@ -9,7 +9,7 @@ import time
 import pytest
 
 from headrace import keys
-from headrace.cli import processes, system
+from headrace.cli import launch, processes, system
 from headrace.cli.doctor import Examination
 from headrace.cli.home import SERVICES, Home, Run
 from headrace.errors import Unusable
@@ -77,7 +77,7 @@ def home(tmp_path, monkeypatch, free_ports):
     made = Home(tmp_path / "home", "127.0.0.1:1", environment | {"PYTHONPATH": str(fakes)})
     monkeypatch.setattr(system, "_ensure_topics", lambda bootstrap: None)
     yield made
-    processes.stop([(one.pid, one.mark) for one in made.load().services.values()], 5)
+    system.down(made, lambda _: None)
 
 
 def up(home):
@@ -111,7 +111,7 @@ def test_up_starts_what_is_not_there_and_keeps_what_is(home, free_ports):
 
 def test_services_are_told_where_everything_is(home):
     started, _, _ = up(home)
-    told = json.loads(processes.last_lines(system.log_of(home, "monitor"), 1)[0])
+    told = json.loads(processes.last_lines(launch.log_of(home, "monitor"), 1)[0])
     assert told == {
         "HEADRACE_HOME": str(home.path),
         "HEADRACE_KEYS": str(home.keys_file),
