@@ -1,8 +1,9 @@
 """What the supervisor knows of each process: when it may start again, and how often and why it ended.
 
-Pure: the time is handed in, so a day of crashes is tested in a moment. The wait before a restart doubles with every end
-in a row, up to half a minute, and is never longer: whatever kept a process from starting may be gone at any time (a
-port, a disk, a network), and nobody should have to notice. A minute of life makes the next end the first one again.
+Pure: the time is handed in, so a day of crashes is tested in a moment. The time between two starts doubles with every
+end in a row, up to half a minute, and is never longer: whatever kept a process from starting may be gone at any time (a
+port, a disk, a network), and nobody should have to notice. It counts from start to start, so that one which has lived
+for a while and is then killed comes back at once. A minute of life makes the next end the first one again.
 """
 
 from collections.abc import Mapping
@@ -16,9 +17,10 @@ REASON_CHARACTERS = 500
 REASON_LINES = 12
 
 
-def wait_before_start(ends: int) -> float:
-    """Seconds to wait after that many ends in a row (1 for the first)."""
-    return min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(ends - 1, 30))
+def wait_before_start(ends: int, lived_seconds: float = 0.0) -> float:
+    """Seconds to wait after that many ends in a row (1 for the first), the last life having been that long."""
+    between_starts = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(ends - 1, 30))
+    return max(FIRST_SECONDS, between_starts - lived_seconds)
 
 
 @dataclass(slots=True)
@@ -53,13 +55,14 @@ class History:
 
     def ended(self, now: float, exit_code: int | None, reason: str, at: str) -> float:
         """It has ended, or could not be started; returns the seconds until it may be started again."""
-        if self.began is not None and now - self.began >= HEALTHY_SECONDS:
+        lived = 0.0 if self.began is None else now - self.began
+        if lived >= HEALTHY_SECONDS:
             self.ends = 0
         self.began = None
         self.ends += 1
         self.exit_code, self.ended_at = exit_code, at
         self.reason = " ".join(reason.split())[:REASON_CHARACTERS]
-        wait = wait_before_start(self.ends)
+        wait = wait_before_start(self.ends, lived)
         self.due = now + wait
         return wait
 
