@@ -17,7 +17,7 @@ from headrace.contracts.codec import encode
 from headrace.contracts.events import Checkpoint, Snapshot
 from headrace.contracts.topics import CHECKPOINTS, stream_of, topic
 from headrace.errors import Transient, Unusable
-from headrace.kafka.admin import LASTING, client_settings
+from headrace.kafka.admin import LASTING, client_settings, is_fatal
 from headrace.processor import Outputs, Processor
 from headrace.snapshots import SnapshotStore, thinned
 from headrace.step import Run
@@ -124,7 +124,7 @@ def pointers(bootstrap: str, group: str, place: Place) -> list[Snapshot]:
                     latest = message.value()
             elif error.code() == KafkaError._PARTITION_EOF:
                 break
-            elif error.fatal() or error.code() in LASTING:
+            elif is_fatal(error) or error.code() in LASTING:
                 raise Transient(f"{where}/{place[1]}: {error.str()}") from KafkaException(error)
     finally:
         consumer.close()
