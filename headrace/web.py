@@ -417,10 +417,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serve(
     app: FastAPI, *, listener: socket.socket, stop_seconds: float = 5.0, stop: threading.Event | None = None
 ) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`, then finish what is under way, close `listener` and return.
-
-    Raises `Fatal` if it cannot start.
-    """
+    """Serve until SIGTERM, SIGINT or `stop`, end what is under way, close `listener`. `Fatal` if it cannot start."""
     config = uvicorn.Config(
         app,
         log_config=None,
