@@ -164,7 +164,7 @@ def test_a_taken_port_is_shown_as_the_reason_and_works_once_it_is_free(own: Syst
     port = own.home.load().services["monitor"].port
     control.down(own.home, quiet)
     assert alive_in(own.home.path) == []
-    with socket.create_server(("127.0.0.1", port)) as taken:
+    with socket.create_server(("127.0.0.1", port)):
         own.home.environment["HEADRACE_MONITOR_PORT"] = str(port)  # type: ignore[index]  # a dict, here
         try:
             with pytest.raises(Unusable, match=f"port {port} is taken"):
