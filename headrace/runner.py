@@ -1,20 +1,59 @@
-"""Runs a Kafka host and an HTTP API in one process, and ends both together.
+"""What every service does around its work: settings, logs, a Kafka host beside an HTTP API, and one way to end.
 
 The API has the main thread (signals arrive there), the host a thread of its own. SIGTERM ends the API, then the host
-after the batch in hand; a host that fails ends the API, so that a supervisor sees the process die and says why.
+after the batch in hand; a host that fails ends the API. Whatever makes a service end by itself ends the process with
+exit code 1 and, as its last line on stderr, the service's name and the reason: that line is what a supervisor shows. It
+ends within `END_SECONDS` of the failure, wherever a library hangs: half a service answers `/livez` and does nothing.
+
+The port is taken before the host starts. A second process that was started by mistake then fails at once, where it
+would first have fenced the one that works.
 """
 
+import os
+import sys
 import threading
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 import structlog
 from fastapi import FastAPI
+from pydantic import ValidationError
 
-from headrace.web import serve
+from headrace import logs
+from headrace.errors import Fatal, HeadraceError
+from headrace.web import listen, serve
 
 log = structlog.get_logger("headrace.runner")
 
 STOP_SECONDS = 20.0
+END_SECONDS = 40.0
+"""More than all orderly ways to end take together."""
+
+Settings = TypeVar("Settings")
+
+
+def run_service(name: str, settings: Callable[[], Settings], run: Callable[[Settings], int]) -> int:
+    """A service's whole `main`; returns the exit code. What can be expected to fail ends in one line, no traceback."""
+    try:
+        loaded = settings()
+        logs.configure(name)
+        return run(loaded)
+    except ValidationError as error:
+        _say(name, "; ".join(f"{_variable(one['loc'])}: {one['msg']}" for one in error.errors()))
+    except (HeadraceError, OSError) as error:
+        _say(name, str(error))
+    return 1
+
+
+def _variable(place: tuple[int | str, ...]) -> str:
+    """The environment variable that a setting came from."""
+    name = "_".join(map(str, place)).upper()
+    return name if name.startswith("HEADRACE_") else f"HEADRACE_{name}"
+
+
+def _say(name: str, why: str) -> None:
+    sys.stderr.write(f"{name}: {' '.join(why.split())}\n")
+    sys.stderr.flush()
 
 
 class Host(Protocol):
@@ -30,7 +69,8 @@ class Host(Protocol):
 
 
 def serve_with_host(app: FastAPI, host: Host, *, address: str, port: int) -> int:
-    """Serve `app` beside a running `host`; returns the process's exit code. Raises `Fatal` if it cannot serve."""
+    """Serve `app` beside a running `host`; returns the exit code. Raises `Fatal` if either fails or cannot start."""
+    listener = listen(address, port)
     ended = threading.Event()
     failed: list[BaseException] = []
 
@@ -39,17 +79,34 @@ def serve_with_host(app: FastAPI, host: Host, *, address: str, port: int) -> int
             host.run()
         except BaseException as error:  # the main thread reports it
             failed.append(error)
-            log.error("host failed", error=str(error), kind=type(error).__name__)
+            log.error("host failed", error=str(error), exc_info=not isinstance(error, HeadraceError))
+            _end_for_certain(app.title.removeprefix("Headrace "), error)
         finally:
             ended.set()
 
     thread = threading.Thread(target=work, name="host", daemon=True)
     thread.start()
     try:
-        serve(app, host=address, port=port, stop=ended)
+        serve(app, listener=listener, stop=ended)
+    except Fatal as error:
+        failed.append(error)  # behind what the host said, if it did: that is then the reason
     finally:
         host.stop()
         thread.join(STOP_SECONDS)
+    if failed:
+        raise Fatal(str(failed[0]) or type(failed[0]).__name__) from failed[0]
     if thread.is_alive():
-        log.error("host did not stop in time", seconds=STOP_SECONDS)
-    return 1 if failed or thread.is_alive() else 0
+        raise Fatal(f"its work did not end within {STOP_SECONDS:.0f} s after the stop")
+    return 0
+
+
+def _end_for_certain(name: str, error: BaseException) -> None:
+    """Should the orderly end hang, end without it."""
+
+    def end() -> None:
+        _say(name, f"{error} (ended by force, as it did not end by itself)")
+        os._exit(1)
+
+    timer = threading.Timer(END_SECONDS, end)
+    timer.daemon = True
+    timer.start()

@@ -406,17 +406,18 @@ class _Server(uvicorn.Server):
         return self._stop.is_set() or await super().on_tick(counter)
 
 
-def serve(
-    app: FastAPI, *, host: str, port: int, stop_seconds: float = 5.0, stop: threading.Event | None = None
-) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`, then finish what is under way and return.
-
-    Raises `Fatal` if it cannot start.
-    """
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket for `serve`. Raises `Fatal` if there can be none there."""
     try:
-        listener = socket.create_server((host, port), family=_family(host), backlog=2048, reuse_port=False)
+        return socket.create_server((host, port), family=_family(host), backlog=2048, reuse_port=False)
     except OSError as error:
         raise Fatal(f"cannot listen on {host}:{port}: {error.strerror}") from None
+
+
+def serve(
+    app: FastAPI, *, listener: socket.socket, stop_seconds: float = 5.0, stop: threading.Event | None = None
+) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`, end what is under way, close `listener`. `Fatal` if it cannot start."""
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from headrace.cli import processes, system
-from headrace.cli.home import SERVICES, Home, Run
+from headrace.cli import launch, processes, supervision, system
+from headrace.cli.home import SERVICES, Home, Run, read_json
 from headrace.errors import HeadraceError
 
 State = Literal["ok", "note", "bad"]
@@ -48,7 +48,7 @@ class Examination:
         """Run every check; a check that fails itself is a finding too."""
         checks: list[Callable[[], Iterator[Finding]]] = [
             self._python, self._packages, self._java, self._jars, self._disk, self._ports, self._broker,
-            self._services, self._keys, self._clock,
+            self._services, self._supervisor, self._keys, self._clock,
         ]  # fmt: skip
         for check in checks:
             try:
@@ -136,7 +136,7 @@ class Examination:
             if known is not None and processes.is_alive(known.pid, known.mark):
                 continue
             port = self._home.wanted_port(service)
-            if not system.is_free(self._home.host_of(service), port):
+            if not launch.is_free(self._home.host_of(service), port):
                 taken.append((service, port))
         if not taken:
             yield Finding("ports", "ok", "free, or used by the services themselves")
@@ -172,6 +172,7 @@ class Examination:
 
     def _services(self) -> Iterator[Finding]:
         ready = system.ready_now(self._home, self._run)
+        histories = read_json(self._home.supervision_file)
         for service in SERVICES:
             known = self._run.services.get(service)
             alive = known is not None and processes.is_alive(known.pid, known.mark)
@@ -179,18 +180,36 @@ class Examination:
             if known is None or not known.pid:
                 yield Finding(service, "note", "is not started", "headrace up")
             elif not alive:
-                lines = processes.last_lines(system.log_of(self._home, service), 1)
+                lines = processes.last_lines(launch.log_of(self._home, service), 1)
                 last = f"; last line: {lines[0][:200]}" if lines else ""
-                yield Finding(
-                    service, "bad", f"process {known.pid} has ended{last}", "headrace up starts it again"
-                )
+                seen = supervision.told(histories.get(service) or {})
+                what = f"process {known.pid} {seen or 'has ended'}{last}"
+                advice = "headrace up starts it again"
+                if system.supervised(self._run):
+                    advice = "mend the reason: it is tried again every 30 s; headrace up tries at once"
+                yield Finding(service, "bad", what, advice)
             elif not well:
-                log = system.log_of(self._home, service)
+                log = launch.log_of(self._home, service)
                 yield Finding(
                     service, "bad", reason, f"look at {log}; headrace down and headrace up start it anew"
                 )
             else:
                 yield Finding(service, "ok", f"ready at {known.url}")
+
+    def _supervisor(self) -> Iterator[Finding]:
+        known = self._run.supervisor
+        if known is None:
+            yield Finding("supervisor", "note", "is not started", "headrace up")
+        elif not system.supervised(self._run):
+            detail = f"process {known.pid} has ended: what dies now stays dead"
+            yield Finding("supervisor", "bad", detail, "headrace up starts it again, and nothing else")
+        else:
+            histories = read_json(self._home.supervision_file)
+            restarts = {
+                name: one.get("restarts", 0) for name, one in histories.items() if isinstance(one, dict)
+            }
+            told = ", ".join(f"{name} {count}" for name, count in restarts.items() if count)
+            yield Finding("supervisor", "ok", f"watches{f'; restarts so far: {told}' if told else ''}")
 
     def _keys(self) -> Iterator[Finding]:
         if not self._run.services:

@@ -4,7 +4,8 @@ Everything the command line knows between two runs is in files here, so any numb
 The only module of the command line that reads the environment. What would break: removing `run.json` while services
 run (they are then nobody's, and `up` starts others on other ports).
 
-    run.json     the broker's address, and pid, port and log of each service
+    run.json     the broker's address, and pid, port and log of each service; who watches over them
+    supervision.json  how often each of them ended, and why
     keys.json    hashes of API keys (the services read it)
     cli-key      the command line's own key, mode 0600
     demo.json    how far the demo got
@@ -17,10 +18,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from headrace.client import Addresses
 from headrace.errors import Unusable
+
+if TYPE_CHECKING:
+    from headrace.client import Addresses
 
 MARKER = ".headrace-home"
 SERVICES = ("registry", "ingest", "scoring", "monitor")
@@ -44,13 +47,22 @@ class Running:
         return f"http://{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that was started, as `headrace.cli.processes` knows it again."""
+
+    pid: int
+    mark: str
+
+
 @dataclass(slots=True)
 class Run:
-    """What `up` started. embedded: the broker is ours to stop."""
+    """What `up` started. embedded: the broker is ours to stop. supervisor: None if nobody is to watch."""
 
     bootstrap: str = ""
     embedded: bool = True
     services: dict[str, Running] = field(default_factory=dict)
+    supervisor: Process | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +91,16 @@ class Home:
     def demo_file(self) -> Path:
         """How far the demo got."""
         return self.path / "demo.json"
+
+    @property
+    def supervision_file(self) -> Path:
+        """How often each process ended, and why; written by the supervisor."""
+        return self.path / "supervision.json"
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by whoever starts or stops processes: `up`, `down`, the supervisor."""
+        return self.path / "up.lock"
 
     @property
     def logs(self) -> Path:
@@ -127,14 +149,22 @@ class Home:
             for name, entry in dict(document.get("services") or {}).items()
             if name in SERVICES
         }
-        return Run(str(document.get("bootstrap", "")), bool(document.get("embedded", True)), services)
+        watcher = document.get("supervisor")
+        return Run(
+            str(document.get("bootstrap", "")),
+            bool(document.get("embedded", True)),
+            services,
+            Process(int(watcher["pid"]), str(watcher["mark"])) if watcher else None,
+        )
 
     def save(self, run: Run) -> None:
         """Write the address book in one step."""
         write_json(self.run_file, asdict(run))
 
-    def addresses(self) -> Addresses:
+    def addresses(self) -> "Addresses":
         """Where the services are: as started, else where they are by default."""
+        from headrace.client import Addresses
+
         services = self.load().services
         found = {name: services[name].url for name in SERVICES if name in services}
         for name in SERVICES:

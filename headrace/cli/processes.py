@@ -5,15 +5,19 @@ with the moment of its start, and nothing is signalled unless both agree.
 """
 
 import os
+import select
 import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 LOG_GENERATIONS = 3
 LOG_LIMIT_BYTES = 64 * 1024 * 1024
 POLL_SECONDS = 0.05
+UNSEEN_SECONDS = 1.0
+"""Between two looks at a process whose end the system does not announce."""
 
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Those this very process started: a dead child stays a zombie, with its pid, until it is asked for."""
@@ -63,6 +67,38 @@ def exit_code(pid: int) -> int | None:
     return child.poll() if child is not None else None
 
 
+def collect(pid: int) -> int | None:
+    """As `exit_code`, and forget the process if it has ended: for one who starts any number of them."""
+    code = exit_code(pid)
+    if code is not None:
+        del _children[pid]
+    return code
+
+
+def wait_for_end(pids: Sequence[int], timeout_seconds: float, wake: int) -> None:
+    """Wait until one of the processes ends, children or not, or the descriptor `wake` can be read, or the time is over.
+
+    Where the system has no process descriptors (macOS), only `wake` and the time, of which at most a second.
+    """
+    with ExitStack() as stack:
+        waited = select.poll() if hasattr(select, "poll") else None
+        if waited is None or not hasattr(os, "pidfd_open"):
+            select.select([wake], [], [], min(timeout_seconds, UNSEEN_SECONDS))
+            return
+        waited.register(wake, select.POLLIN)
+        for pid in pids:
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return
+            except OSError:  # out of descriptors, or forbidden: seen a little later
+                timeout_seconds = min(timeout_seconds, UNSEEN_SECONDS)
+                continue
+            stack.callback(os.close, descriptor)
+            waited.register(descriptor, select.POLLIN)
+        waited.poll(timeout_seconds * 1000)
+
+
 def stop(processes: Sequence[tuple[int, str]], timeout_seconds: float) -> list[int]:
     """End processes (pid, mark) together: SIGTERM, and after the timeout SIGKILL. Returns the pids that were killed."""
     alive = [(pid, mark) for pid, mark in processes if is_alive(pid, mark)]
@@ -93,9 +129,12 @@ def memory_mb(pid: int) -> float | None:
     return int(text) * 1024 / 1e6 if text.isdigit() else None
 
 
-def rotate(log: Path) -> None:
-    """Put the log of the last run aside (`x.log.1` is the latest); of the old ones `LOG_GENERATIONS` are kept."""
-    if not log.exists() or log.stat().st_size == 0:
+def rotate(log: Path, at_bytes: int = 0) -> None:
+    """Put the log of the last run aside (`x.log.1` is the latest); of the old ones `LOG_GENERATIONS` are kept.
+
+    One of up to `at_bytes` stays where it is, and the next run adds to it.
+    """
+    if not log.exists() or log.stat().st_size <= at_bytes:
         return
     for generation in range(LOG_GENERATIONS - 1, 0, -1):
         older = log.with_name(f"{log.name}.{generation}")
@@ -110,11 +149,11 @@ def trim(log: Path) -> None:
         os.truncate(log, 0)
 
 
-def last_lines(log: Path, count: int) -> list[str]:
-    """The last lines of a log that are not blank."""
+def last_lines(log: Path, count: int, since: int = 0) -> list[str]:
+    """The last lines of a log that are not blank, of those behind byte `since`."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 64 * 1024))
+            file.seek(max(since, log.stat().st_size - 64 * 1024))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from headrace.cli import processes, system
+from headrace.cli import processes, supervision, system
 from headrace.cli.doctor import Finding
 from headrace.cli.following import Live, behind
-from headrace.cli.home import SERVICES, Home
+from headrace.cli.home import SERVICES, Home, read_json
 from headrace.cli.output import Output
 from headrace.client import Client
 from headrace.client.problems import ServiceProblem
 from headrace.errors import HeadraceError
 
+BROKER = "broker"
 MARKS = {"ok": "ok  ", "note": "note", "bad": "BAD "}
 STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
 
@@ -30,6 +31,7 @@ def show_started(home: Home, output: Output, started: system.Started) -> None:
             "bootstrap": run.bootstrap,
             "embedded": run.embedded,
             "services": {name: {"pid": one.pid, "url": one.url} for name, one in run.services.items()},
+            "supervisor": run.supervisor.pid if run.supervisor is not None else None,
             "started": started.started,
             "kept": started.kept,
             **({"admin_key": started.admin_key} if started.admin_key else {}),
@@ -55,6 +57,7 @@ def collect_status(home: Home) -> dict[str, Any]:
     """The whole state as one document. well: everything that should run does."""
     run = home.load()
     ready = system.ready_now(home, run)
+    histories = read_json(home.supervision_file)
     services = []
     for name in SERVICES:
         known = run.services.get(name)
@@ -68,6 +71,7 @@ def collect_status(home: Home) -> dict[str, Any]:
                 "ready": alive and well,
                 "reason": reason if alive else "is not running",
                 "memory_mb": processes.memory_mb(known.pid) if known is not None and alive else None,
+                **_history(histories.get(name)),
             }
         )
     broker = (
@@ -75,12 +79,42 @@ def collect_status(home: Home) -> dict[str, Any]:
         if run.bootstrap
         else {"bootstrap": "", "ready": False, "embedded": True}
     )
-    up = broker["ready"] and all(service["ready"] for service in services)
+    broker |= _history(histories.get(BROKER))
+    supervisor = {
+        "pid": run.supervisor.pid if run.supervisor is not None else None,
+        "ready": system.supervised(run),
+    }
+    up = broker["ready"] and supervisor["ready"] and all(service["ready"] for service in services)
     streams: list[dict[str, Any]] = []
     if broker["ready"] and ready.get("registry", (False, ""))[0] and home.key():
         with Client(home.addresses(), key=home.key(), timeout_seconds=5.0, patience_seconds=2.0) as client:
             streams = _streams(client, run.bootstrap)
-    return {"well": up, "home": str(home.path), "broker": broker, "services": services, "streams": streams}
+    return {
+        "well": up,
+        "home": str(home.path),
+        "broker": broker,
+        "services": services,
+        "supervisor": supervisor,
+        "streams": streams,
+    }
+
+
+def _history(known: Any) -> dict[str, Any]:
+    """What the supervisor tells of one process: the same members whether or not it has ever ended."""
+    known = known if isinstance(known, dict) else {}
+    return {
+        "restarts": int(known.get("restarts", 0)),
+        "ends_in_a_row": int(known.get("ends_in_a_row", 0)),
+        "last_end": {name: known.get(name) for name in ("ended_at", "exit_code", "reason")}
+        if known.get("ended_at")
+        else None,
+    }
+
+
+def _trouble(one: dict[str, Any]) -> str:
+    """Why a process is not well, and what the supervisor has seen of it."""
+    seen = supervision.told({**(one["last_end"] or {}), "ends_in_a_row": one["ends_in_a_row"]})
+    return "; ".join(part for part in (one.get("reason", ""), seen) if part)
 
 
 def _streams(client: Client, bootstrap: str) -> list[dict[str, Any]]:
@@ -140,15 +174,17 @@ def show_status(output: Output, report: dict[str, Any]) -> None:
             "broker",
             broker.get("bootstrap") or "-",
             str(broker.get("pid") or "-"),
-            "yes" if broker["ready"] else "no",
+            "yes" if broker["ready"] else _no(_trouble(broker)),
             _megabytes(broker.get("memory_mb")),
         )
     ]
     for one in report["services"]:
-        state = "yes" if one["ready"] else f"no: {one['reason']}"
+        state = "yes" if one["ready"] else _no(_trouble(one))
         rows.append(
             (one["service"], one["url"] or "-", str(one["pid"] or "-"), state, _megabytes(one["memory_mb"]))
         )
+    watcher = report["supervisor"]
+    rows.append(("supervisor", "-", str(watcher["pid"] or "-"), "yes" if watcher["ready"] else "no", "-"))
     output.table(("", "address", "pid", "ready", "memory"), rows)
     if report["streams"]:
         output.say()
@@ -206,6 +242,10 @@ def show_findings(output: Output, findings: list[Finding]) -> None:
             output.say(f"     -> {finding.advice}")
     bad = sum(finding.state == "bad" for finding in findings)
     output.next("Everything is well." if not bad else f"{bad} thing(s) to mend, see -> above")
+
+
+def _no(why: str) -> str:
+    return f"no: {why}" if why else "no"
 
 
 def _megabytes(value: Any) -> str:

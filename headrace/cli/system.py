@@ -1,35 +1,33 @@
 """Starting, finding and stopping the whole system: one broker, four services, each a process of its own.
 
 `up` is idempotent: what runs is kept, what died is started again on its old port, what cannot start is shown with the
-last lines of its log. The processes are detached, so the command may end; `run.json` is how the next one finds them.
+last lines of its log. The processes are detached, so the command may end; `run.json` is how the next one finds them,
+and how the supervisor (`headrace.cli.supervisor`), which `up` starts beside them and `down` stops before them, does.
 """
 
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from headrace.cli import processes
-from headrace.cli.home import SERVICES, Home, Run, Running, write_secret
-from headrace.errors import HeadraceError, Unusable
+from headrace.cli.home import SERVICES, Home, Process, Run, Running, write_secret
+from headrace.cli.launch import Say, log_of, start_broker, start_service
+from headrace.errors import HeadraceError
 
-PORT_SECONDS = 2.0
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 SHOWN_LOG_LINES = 12
 PROBE_SECONDS = 2.0
 OTHER_UP_SECONDS = 180.0
-PORT_STEP = 10
-PORT_STEPS = 100
-
-Say = Callable[[str], None]
+SUPERVISOR_SECONDS = 5.0
+"""A supervisor that is told to stop is in the middle of nothing, as we hold its lock."""
 
 
 class NotStarted(HeadraceError):
@@ -67,6 +65,11 @@ def up(home: Home, say: Say, show_key: Say) -> Started:
         if done.admin_key:
             show_key(done.admin_key)  # now, as what follows may fail and it cannot be shown again
         _ensure_topics(bootstrap)
+        # Always a new one: the environment of the latest `up` is the one that counts. And before the services, so that
+        # one which cannot start is tried again even if this command gives up on it.
+        _stop_supervisor(home, run)
+        run.supervisor = start_supervisor(home)
+        home.save(run)
         for service in SERVICES:
             known = run.services.get(service)
             if known is not None and processes.is_alive(known.pid, known.mark):
@@ -96,15 +99,23 @@ def up(home: Home, say: Say, show_key: Say) -> Started:
     return done
 
 
-def start_broker(home: Home, say: Say) -> tuple[str, bool]:
-    """The broker's bootstrap servers, and whether it ran already."""
-    if home.bootstrap:
-        say(f"using the Kafka at {home.bootstrap} (HEADRACE_BOOTSTRAP)")
-        return home.bootstrap, True
-    from headrace.broker import EmbeddedBroker
+def start_supervisor(home: Home) -> Process:
+    """Start the process that brings back what dies; it waits until `run.json` names it and our lock is free."""
+    log = home.logs / "supervisor.log"
+    processes.rotate(log)
+    environment = {**home.environment, "HEADRACE_HOME": str(home.path), "HEADRACE_BOOTSTRAP": home.bootstrap}
+    pid = processes.start(
+        [sys.executable, "-P", "-m", "headrace.cli.supervisor"],
+        log=log,
+        environment=environment,
+        folder=home.path,
+    )
+    return Process(pid, processes.mark_of(pid))
 
-    address = EmbeddedBroker(home.broker, cache=home.jars).start(progress=say)
-    return address.bootstrap_servers, address.reused
+
+def supervised(run: Run) -> bool:
+    """Whether somebody brings back what dies."""
+    return run.supervisor is not None and processes.is_alive(run.supervisor.pid, run.supervisor.mark)
 
 
 def make_keys(home: Home) -> str:
@@ -116,68 +127,6 @@ def make_keys(home: Home) -> str:
         name = "cli" if first else f"cli-{int(time.time())}"
         write_secret(home.cli_key_file, keys.create(home.keys_file, name, "admin"))
     return keys.create(home.keys_file, "admin", "admin") if first else ""
-
-
-def start_service(home: Home, service: str, known: Running | None, run: Run) -> Running:
-    """Start one service as a detached process; it is not ready yet."""
-    host = home.host_of(service)
-    port = choose_port(home, service, host, known, {other.port for other in run.services.values()})
-    log = log_of(home, service)
-    processes.rotate(log)
-    upper = service.upper()
-    environment = {
-        **home.environment,
-        "HEADRACE_HOME": str(home.path),
-        "HEADRACE_KEYS": str(home.keys_file),
-        "HEADRACE_BOOTSTRAP": run.bootstrap,
-        f"HEADRACE_{upper}_HOST": host,
-        f"HEADRACE_{upper}_PORT": str(port),
-        "PYTHONUNBUFFERED": "1",
-    }
-    pid = processes.start(
-        [sys.executable, "-P", "-m", f"services.{service}"],
-        log=log,
-        environment=environment,
-        folder=home.path,
-    )
-    return Running(pid, host, port, processes.mark_of(pid))
-
-
-def choose_port(home: Home, service: str, host: str, known: Running | None, taken: set[int]) -> int:
-    """The port of a service: the given one, else the last, else the default, else the next free one."""
-    wanted = home.wanted_port(service)
-    if home.port_is_given(service):
-        if not is_free(host, wanted):
-            raise Unusable(f"port {wanted} is taken; free it or change HEADRACE_{service.upper()}_PORT")
-        return wanted
-    if known is not None and becomes_free(host, known.port):
-        return known.port
-    # Steps upwards rather than any free port: in the kernel's own range a client that reconnects could get it first.
-    for port in range(wanted, min(wanted + PORT_STEPS * PORT_STEP, 65_536), PORT_STEP):
-        if port not in taken and is_free(host, port):
-            return port
-    raise Unusable(
-        f"no free port for {service} from {wanted} on; name one with HEADRACE_{service.upper()}_PORT"
-    )
-
-
-def becomes_free(host: str, port: int) -> bool:
-    """Whether a port is free, or soon: that of a process just killed takes a moment. Clients know the old address."""
-    deadline = time.monotonic() + PORT_SECONDS
-    while not (free := is_free(host, port)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return free
-
-
-def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 def wait_until_ready(home: Home, run: Run, say: Say) -> dict[str, str]:
@@ -217,11 +166,12 @@ def ready_now(home: Home, run: Run) -> dict[str, tuple[bool, str]]:
 
 
 def down(home: Home, say: Say) -> list[str]:
-    """Stop the services, then the embedded broker; returns what was stopped. Data stays."""
+    """Stop the supervisor, the services, then the embedded broker; returns what was stopped. Data stays."""
     if not home.path.exists():
         return []
     with _alone(home, say):
         run = home.load()
+        _stop_supervisor(home, run)
         stopped = [
             service for service, known in run.services.items() if processes.is_alive(known.pid, known.mark)
         ]
@@ -263,18 +213,13 @@ def broker_state(home: Home, run: Run) -> dict[str, Any]:
     }
 
 
-def log_of(home: Home, service: str) -> Path:
-    """The log file of a service."""
-    return home.logs / f"{service}.log"
-
-
 @contextmanager
 def _alone(home: Home, say: Say) -> Iterator[None]:
     """Only one `up` or `down` at a time."""
     from headrace.broker.locks import held
 
     busy = "another headrace command is starting or stopping the system"
-    with held(home.path / "up.lock", wait_seconds=OTHER_UP_SECONDS, busy=busy, progress=say):
+    with held(home.lock_file, wait_seconds=OTHER_UP_SECONDS, busy=busy, progress=say):
         yield
 
 
@@ -282,6 +227,15 @@ def _ensure_topics(bootstrap: str) -> None:
     from headrace.kafka.admin import ensure_platform_topics
 
     ensure_platform_topics(bootstrap)
+
+
+def _stop_supervisor(home: Home, run: Run) -> None:
+    """End it, and forget what it knew; what it watches goes on."""
+    if run.supervisor is not None:
+        processes.stop([(run.supervisor.pid, run.supervisor.mark)], SUPERVISOR_SECONDS)
+        run.supervisor = None
+        home.save(run)
+    home.supervision_file.unlink(missing_ok=True)
 
 
 def _stop_services(run: Run) -> list[str]:

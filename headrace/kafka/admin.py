@@ -81,12 +81,37 @@ def consumer_settings(bootstrap: str, client_id: str, group: str, **more: Any) -
     return settings
 
 
+def is_fatal(error: KafkaError) -> bool:
+    """Whether the client that told this error is finished, and with it the process.
+
+    `fatal()` alone is not enough: a consumer that was fenced while idle tells it as a message whose `fatal()` is False.
+    """
+    return error.fatal() or error.code() in _FINISHED
+
+
+_FINISHED = frozenset(
+    {
+        KafkaError._FATAL,
+        KafkaError._FENCED,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.UNRELEASED_INSTANCE_ID,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.PRODUCER_FENCED,
+    }
+)
+
+
 def from_kafka(error: KafkaError | KafkaException, doing: str) -> HeadraceError:
     """The error of ours that says what the caller must do about one of Kafka's."""
     reason = error.args[0] if isinstance(error, KafkaException) else error
     if isinstance(reason, KafkaError) and reason.code() in _CALLERS_FAULT:
         return Unusable(f"{doing}: {reason.str()}")
-    return Transient(f"{doing}: {reason.str() if isinstance(reason, KafkaError) else reason}")
+    away = isinstance(reason, KafkaError) and reason.code() in _AWAY
+    hint = "; no Kafka answers at HEADRACE_BOOTSTRAP" if away else ""
+    return Transient(f"{doing}: {reason.str() if isinstance(reason, KafkaError) else reason}{hint}")
+
+
+_AWAY = frozenset({KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN})
 
 
 _CALLERS_FAULT = frozenset(

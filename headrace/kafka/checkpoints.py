@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from headrace import recovery
 from headrace.contracts.events import Checkpoint, Snapshot
 from headrace.errors import Transient
-from headrace.kafka.admin import LASTING, client_settings
+from headrace.kafka.admin import LASTING, client_settings, is_fatal
 from headrace.recovery import Place, checkpoints_topic, folder_of
 from headrace.snapshots import SnapshotStore
 
@@ -52,7 +52,7 @@ def pointers(bootstrap: str, group: str, place: Place) -> list[Snapshot]:
                     latest = message.value()
             elif error.code() == KafkaError._PARTITION_EOF:
                 break
-            elif error.fatal() or error.code() in LASTING:
+            elif is_fatal(error) or error.code() in LASTING:
                 raise Transient(f"{where}/{place[1]}: {error.str()}") from KafkaException(error)
     finally:
         consumer.close()

@@ -38,6 +38,7 @@ class RegistryFollower:
         self._bootstrap = bootstrap
         self._on_change = on_change
         self._stopping = threading.Event()
+        self._failure = ""
         self._thread: threading.Thread | None = None
 
     def start(self, timeout_seconds: float = 30) -> None:
@@ -63,6 +64,11 @@ class RegistryFollower:
     def healthy(self) -> bool:
         """Whether the follower is at work. A broker that is away for a while does not make it unhealthy."""
         return self._thread is not None and self._thread.is_alive()
+
+    def check(self) -> None:
+        """Raise `Fatal`, with the reason, if the follower does not follow any more: what it told grows old."""
+        if self._thread is not None and not self._thread.is_alive() and not self._stopping.is_set():
+            raise Fatal(f"the registry follower has ended: {self._failure or 'see the log above'}")
 
     def stop(self) -> None:
         """Stop following; returns when the thread has ended."""
@@ -95,8 +101,10 @@ class RegistryFollower:
                     continue
                 self._fold(records)
         except Fatal as error:
+            self._failure = str(error)
             _log.error("the registry follower stops: %s", error)
-        except Exception:
+        except Exception as error:
+            self._failure = f"{type(error).__name__}: {error}"
             _log.exception("the registry follower stops: a change could not be applied")
         finally:
             tail.close()

@@ -77,7 +77,7 @@ class KafkaHistory:
                     raise Unusable(
                         gone(topic, partition, start, self.bounds(topic, partition).first)
                     ) from None
-                elif error.fatal() or error.code() in admin.LASTING:
+                elif admin.is_fatal(error) or error.code() in admin.LASTING:
                     raise admin.from_kafka(KafkaException(error), f"reading {topic}/{partition}")
             if records:
                 start = records[-1].offset() + 1

@@ -21,7 +21,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace.errors import Fatal, Transient
-from headrace.kafka.admin import client_settings
+from headrace.kafka.admin import client_settings, is_fatal
 from headrace.kafka.checkpoints import Checkpoints
 from headrace.kafka.transactions import Transactions
 from headrace.processor import Batch, Outputs, Processor
@@ -160,7 +160,7 @@ class KafkaHost:
             error = message.error()
             if error is None:
                 good.append(message)
-            elif error.fatal():
+            elif is_fatal(error):
                 raise KafkaException(error)
             elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
                 log.warning("consume", error=error.str())
@@ -199,8 +199,10 @@ class KafkaHost:
         """Abort and rebuild, or give up if the client says so."""
         error = failure.args[0]
         log.warning("transaction", error=error.str(), fatal=error.fatal(), abort=error.txn_requires_abort())
-        if error.fatal():
-            raise Fatal(f"{self.settings.group}: {error.str()}") from failure
+        if is_fatal(error):
+            raise Fatal(
+                f"{self.settings.group}, instance {self.settings.instance}: {error.str()}"
+            ) from failure
         self._transactions.abort()
         self._rebuild = True
 
@@ -219,6 +221,8 @@ class KafkaHost:
                 self._runs[place] = run = self._build(place)
                 self._consumer.seek(TopicPartition(*place, run.position))
         except (KafkaException, Transient) as failure:
+            if isinstance(failure, KafkaException) and is_fatal(failure.args[0]):
+                raise  # `_recover_from` gives up
             log.warning("rewind", error=str(failure))
             self._rebuild = True
             self._stop.wait(0.5)

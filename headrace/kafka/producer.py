@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
 from headrace.errors import Fatal, HeadraceError, Transient, Unusable
-from headrace.kafka.admin import client_settings, from_kafka
+from headrace.kafka.admin import client_settings, from_kafka, is_fatal
 from headrace.processor import BY_KEY, Message
 
 Acknowledgement = Future[list[tuple[int, int]]]
@@ -118,6 +118,11 @@ class LogProducer:
         """False once this producer cannot go on (a fatal client error, or closed); the process should be restarted."""
         return not self._broken and not self._closing and self._thread.is_alive()
 
+    def check(self) -> None:
+        """Raise `Fatal`, with the reason, if this producer cannot go on."""
+        if not self.healthy():
+            raise Fatal(self._broken or "the producer is finished: its thread has ended")
+
     def close(self, timeout_seconds: float) -> None:
         """Take nothing new, wait for what is outstanding; what is not acknowledged in time fails as `Transient`."""
         with self._lock:
@@ -145,7 +150,7 @@ class LogProducer:
             self._outstanding -= count
 
     def _noticed(self, error: KafkaError) -> None:
-        if error.fatal():
+        if is_fatal(error):
             self._broken = f"the producer cannot go on: {error.str()}"
 
     def _poll(self) -> None:
@@ -198,6 +203,6 @@ class _Call:
 
 
 def _as_ours(error: KafkaError) -> HeadraceError:
-    if error.fatal():
+    if is_fatal(error):
         return Fatal(f"the producer cannot go on: {error.str()}")
     return from_kafka(error, "produce")

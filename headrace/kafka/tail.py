@@ -19,7 +19,14 @@ from confluent_kafka import (
 from confluent_kafka import Message as KafkaMessage
 
 from headrace.errors import Fatal
-from headrace.kafka.admin import LASTING, REQUEST_TIMEOUT_SECONDS, consumer_settings, end_offsets, from_kafka
+from headrace.kafka.admin import (
+    LASTING,
+    REQUEST_TIMEOUT_SECONDS,
+    consumer_settings,
+    end_offsets,
+    from_kafka,
+    is_fatal,
+)
 
 
 class TailRecord(NamedTuple):
@@ -100,7 +107,7 @@ class Tail:
             self._behind.add(partition)
         elif error.code() == KafkaError._PARTITION_EOF:
             self._behind.discard(partition)
-        elif error.fatal():
+        elif is_fatal(error):
             raise Fatal(f"reading {self.topic}: {error.str()}")
         elif error.code() in LASTING:
             raise from_kafka(KafkaException(error), f"reading {self.topic}")

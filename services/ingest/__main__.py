@@ -8,14 +8,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 
-from headrace import logs
 from headrace.contracts import topics
-from headrace.errors import Fatal, HeadraceError
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.producer import LogProducer
 from headrace.kafka.tail import Tail
 from headrace.keys import KeyRing
-from headrace.runner import serve_with_host
+from headrace.runner import run_service, serve_with_host
 from headrace.web import create_app
 from services.ingest.agents import build_host
 from services.ingest.api import Limits, build_routes
@@ -48,13 +46,7 @@ def _closing(waiters: PredictionWaiters) -> Callable[[FastAPI], AbstractAsyncCon
 
 def main() -> int:
     """Run until SIGTERM (exit code 0) or a fatal error (exit code 1)."""
-    settings = IngestSettings()
-    logs.configure("ingest")
-    try:
-        return _run(settings)
-    except HeadraceError as error:
-        print(f"ingest: {error}", file=sys.stderr)
-        return 1
+    return run_service("ingest", IngestSettings, _run)
 
 
 def _run(settings: IngestSettings) -> int:
@@ -68,10 +60,8 @@ def _run(settings: IngestSettings) -> int:
     PRESSURE.set_function(producer.pressure)
 
     def still_well() -> None:
-        if not producer.healthy():
-            raise Fatal("the producer is finished")
-        if not follower.healthy():
-            raise Fatal("the registry follower is finished")
+        producer.check()
+        follower.check()
 
     host = build_host(
         settings.bootstrap,

@@ -12,13 +12,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from headrace import logs
 from headrace.errors import Fatal, HeadraceError
 from headrace.kafka.admin import ensure_platform_topics
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.host import KafkaHost
 from headrace.keys import KeyRing
-from headrace.runner import serve_with_host
+from headrace.runner import run_service, serve_with_host
 from headrace.web import create_app
 from services.monitor import rulebook
 from services.monitor.agents import build_app, failures, recover
@@ -58,13 +57,7 @@ class BothPlanes:
 
 def main() -> int:
     """Run until SIGTERM (exit code 0) or a fatal error (exit code 1)."""
-    settings = MonitorSettings()
-    logs.configure("monitor")
-    try:
-        return _run(settings)
-    except HeadraceError as error:
-        print(f"monitor: {error}", file=sys.stderr)
-        return 1
+    return run_service("monitor", MonitorSettings, _run)
 
 
 def _run(settings: MonitorSettings) -> int:
@@ -84,11 +77,15 @@ def _run(settings: MonitorSettings) -> int:
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
-        await asyncio.to_thread(recover, settings.bootstrap, control)
+        try:
+            await asyncio.to_thread(recover, settings.bootstrap, control)
+        except HeadraceError as error:  # the API does not start, and this is why
+            planes.fail(str(error))
+            raise
         faust_app = build_app(settings.bootstrap, f"headrace.monitor.control.{settings.instance}", control)
         await faust_app.start()
         chores = [
-            asyncio.create_task(_refresh(metrics, control)),
+            asyncio.create_task(_refresh(metrics, control, planes)),
             asyncio.create_task(_watch(settings.bootstrap, faust_app, control, planes)),
         ]
         started.set()
@@ -118,15 +115,23 @@ def _run(settings: MonitorSettings) -> int:
         follower.stop()
 
 
-async def _refresh(metrics: MonitorMetrics, control: ControlPlane) -> None:
-    while True:
-        await asyncio.sleep(REFRESH_SECONDS)
-        metrics.refresh(control)
+async def _refresh(metrics: MonitorMetrics, control: ControlPlane, planes: BothPlanes) -> None:
+    try:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            metrics.refresh(control)
+    except Exception as error:  # metrics that stand still look like a world that does
+        planes.fail(f"the metrics cannot be refreshed: {error!r}")
+        raise
 
 
 async def _watch(bootstrap: str, faust_app: Any, control: ControlPlane, planes: BothPlanes) -> None:
-    async for reason in failures(bootstrap, faust_app, control):
-        planes.fail(reason)
+    try:
+        async for reason in failures(bootstrap, faust_app, control):
+            planes.fail(reason)
+    except Exception as error:  # nobody would notice any more that Faust has died
+        planes.fail(f"Faust cannot be watched: {error!r}")
+        raise
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ def build_host(
     The group carries the windows' length: another length is another count, from the logs' start.
     """
     shape = settings.shape
+
+    def topics() -> list[str]:
+        follower.check()
+        return [topic(kind, stream) for stream in list(follower.streams) for kind in SUMMARISED]
+
     return KafkaHost(
         HostSettings(
             settings.bootstrap,
@@ -38,7 +43,7 @@ def build_host(
             },
         ),
         lambda name, partition: Summariser(name, partition, shape),
-        lambda: [topic(kind, stream) for stream in list(follower.streams) for kind in SUMMARISED],
+        topics,
         snapshots=SnapshotStore(settings.snapshot_folder, snapshot_key(settings.snapshot_key_file)),
         observe=observe,
     )

@@ -7,3 +7,7 @@ database transaction (compare-and-set), written as pending, and answered only on
 acknowledged in every partition; after a crash anywhere between, what was decided is finished at the next start. A
 control record may then be written twice; it has the same id, and the fold applies an id once.
 """
+
+from headrace import late
+
+late.install(late.SCIPY)

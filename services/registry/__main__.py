@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from headrace import logs
-from headrace.errors import HeadraceError
+from headrace.errors import Fatal
 from headrace.keys import KeyRing
-from headrace.web import create_app, serve
+from headrace.runner import run_service
+from headrace.web import create_app, listen, serve
 from services.registry.agents import KafkaControlLog
 from services.registry.api import build_routes
 from services.registry.database import Database
@@ -54,22 +54,24 @@ def compose(settings: RegistrySettings) -> FastAPI:
         description=DESCRIPTION,
     )
     app.state.log = log
-    app.state.failed = registry.failed
+    app.state.registry = registry
     app.include_router(build_routes(registry))
     return app
 
 
 def main() -> int:
     """Run until SIGTERM (exit code 0) or a fatal error (exit code 1)."""
-    settings = RegistrySettings()
-    logs.configure("registry")
-    try:
-        app = compose(settings)
-        serve(app, host=settings.host, port=settings.port, stop=app.state.failed)
-    except HeadraceError as error:
-        print(f"registry: {error}", file=sys.stderr)
-        return 1
-    return 1 if app.state.failed.is_set() else 0
+    return run_service("registry", RegistrySettings, _run)
+
+
+def _run(settings: RegistrySettings) -> int:
+    listener = listen(settings.host, settings.port)
+    app = compose(settings)
+    registry: Registry = app.state.registry
+    serve(app, listener=listener, stop=registry.failed)
+    if registry.failed.is_set():
+        raise Fatal(registry.failure)
+    return 0
 
 
 if __name__ == "__main__":

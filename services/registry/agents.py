@@ -55,6 +55,10 @@ class KafkaControlLog:
         """False once the process must be restarted."""
         return self._producer.healthy()
 
+    def check(self) -> None:
+        """Raise `Fatal`, with the reason, once the process must be restarted."""
+        self._producer.check()
+
     def close(self) -> None:
         """Write what is under way and leave."""
         self._producer.close(5.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, select
-from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -50,7 +50,15 @@ class Database:
             elif list(found) != [SCHEMA_VERSION]:
                 raise Fatal(f"the database has schema {found}, this registry needs {SCHEMA_VERSION}")
 
-        self.write(work)
+        try:
+            self.write(work)
+        except IntegrityError:
+            raise
+        except DatabaseError as error:
+            raise Fatal(f"the database {self._engine.url!r} cannot be used: {error.orig}") from None
+        except Transient as away:  # now, unlike later, nobody but the operator reads the details
+            details = getattr(away.__cause__, "orig", None)
+            raise Transient(f"{away}, {self._engine.url!r}: {details}" if details else str(away)) from None
 
     def close(self) -> None:
         """Close all connections."""
@@ -83,7 +91,7 @@ def _attempt(engine: Engine, work: Callable[[Session], Result]) -> Result:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             return work(session)
     except (OperationalError, InterfaceError) as error:
-        raise Transient(f"the registry's database does not answer: {type(error.orig).__name__}") from None
+        raise Transient(f"the registry's database does not answer: {type(error.orig).__name__}") from error
     except PoolTimeout:
         raise Transient("the registry's database is busy") from None
 

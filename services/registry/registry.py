@@ -33,6 +33,10 @@ _log = structlog.stdlib.get_logger("registry")
 class ControlLog(Protocol):
     """What the registry needs of Kafka; see `agents.KafkaControlLog`."""
 
+    def check(self) -> None:
+        """Raise `Fatal` if nothing can be written any more, and only a new process helps."""
+        ...
+
     def ensure_platform(self) -> None:
         """Make the platform's topics."""
         ...
@@ -70,7 +74,8 @@ class Registry:
         self.settled = threading.Event()
         """Set once everything an earlier life left behind has been finished and announced."""
         self.failed = threading.Event()
-        """Set when the process must be restarted."""
+        """Set when the process must be restarted; `failure` says why."""
+        self.failure = ""
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
@@ -187,6 +192,7 @@ class Registry:
         """Run until `stop` (or `failed`): restore, then now and then finish what a broker's absence left pending."""
         while not self._stopping.is_set():
             try:
+                self._log.check()
                 if self.settled.is_set():
                     self._settle_all()
                 else:
@@ -196,6 +202,7 @@ class Registry:
                 _log.warning("not settled yet", reason=str(error))
             except Fatal as error:
                 _log.error("the registry cannot go on", reason=str(error))
+                self.failure = str(error)
                 self.failed.set()
                 return
             except Exception:

@@ -5,3 +5,7 @@ labels, or expired, corrected, unmatched), `S.rejected` (log records the fold re
 shard a partition (`headrace.fold`), snapshots under its home folder. Guarantees: outputs and input offsets commit
 together, so each observation has exactly one prediction whatever crashes; the same log gives the same bits.
 """
+
+from headrace import late
+
+late.install(late.OF_RIVER)

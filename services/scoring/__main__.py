@@ -3,11 +3,9 @@
 import gc
 import sys
 
-from headrace import logs
-from headrace.errors import HeadraceError
 from headrace.kafka.follower import RegistryFollower
 from headrace.keys import KeyRing
-from headrace.runner import serve_with_host
+from headrace.runner import run_service, serve_with_host
 from headrace.web import create_app
 from services.scoring.agents import METRICS, build_host
 from services.scoring.api import build_routes
@@ -16,27 +14,25 @@ from services.scoring.settings import ScoringSettings
 
 def main() -> int:
     """Run until SIGTERM (exit code 0) or a fatal error (exit code 1)."""
-    settings = ScoringSettings()
-    logs.configure("scoring")
+    return run_service("scoring", ScoringSettings, _run)
+
+
+def _run(settings: ScoringSettings) -> int:
+    follower = RegistryFollower(settings.bootstrap, lambda _: None)
+    follower.start()
+    host = build_host(settings, follower)
+    app = create_app(
+        service="scoring",
+        keys=KeyRing.load(settings.key_file),
+        ready=lambda: {"shards": host.ready.is_set(), "registry": follower.healthy()},
+        metrics=METRICS,
+    )
+    app.include_router(build_routes(host.call))
+    _calm_the_collector()
     try:
-        follower = RegistryFollower(settings.bootstrap, lambda _: None)
-        follower.start()
-        host = build_host(settings, follower)
-        app = create_app(
-            service="scoring",
-            keys=KeyRing.load(settings.key_file),
-            ready=lambda: {"shards": host.ready.is_set(), "registry": follower.healthy()},
-            metrics=METRICS,
-        )
-        app.include_router(build_routes(host.call))
-        _calm_the_collector()
-        try:
-            return serve_with_host(app, host, address=settings.host, port=settings.port)
-        finally:
-            follower.stop()
-    except HeadraceError as error:
-        print(f"scoring: {error}", file=sys.stderr)
-        return 1
+        return serve_with_host(app, host, address=settings.host, port=settings.port)
+    finally:
+        follower.stop()
 
 
 def _calm_the_collector() -> None:

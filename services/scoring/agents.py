@@ -18,6 +18,11 @@ EMITTED = Counter(
 
 def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHost:
     """The host that runs the shards of every stream the registry knows."""
+
+    def logs() -> list[str]:
+        follower.check()
+        return [topic(LOG, stream) for stream in list(follower.streams)]
+
     return KafkaHost(
         HostSettings(
             settings.bootstrap,
@@ -27,7 +32,7 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
             snapshot_records=settings.snapshot_records,
         ),
         ScoringProcessor,
-        lambda: [topic(LOG, stream) for stream in list(follower.streams)],
+        logs,
         snapshots=SnapshotStore(settings.snapshot_folder, snapshot_key(settings.snapshot_key_file)),
         observe=_observe,
     )

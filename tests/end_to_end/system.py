@@ -29,9 +29,15 @@ class System:
     bootstrap: str
 
     def kill(self, service: str) -> None:
-        """End a service as a crash would, and start it again as an operator would."""
-        os.kill(self.home.load().services[service].pid, signal.SIGKILL)
-        control.up(self.home, quiet, quiet)
+        """End a service as a crash would; returns once the supervisor has brought it back and it is ready."""
+        old = self.home.load().services[service]
+        os.kill(old.pid, signal.SIGKILL)
+
+        def back() -> bool:
+            run = self.home.load()
+            return run.services[service] != old and control.ready_now(self.home, run)[service][0]
+
+        self.wait(back)
 
     def total(self, stream: str) -> dict[str, Any]:
         """Scoring's counts of a stream over all partitions."""

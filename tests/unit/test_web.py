@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from headrace import keys, logs
 from headrace.errors import Fatal, Poison, Transient, Unusable
 from headrace.keys import KeyRing
-from headrace.web import PROBLEM, Problem, create_app, require, serve
+from headrace.web import PROBLEM, Problem, create_app, listen, require, serve
 
 LIMIT = 1000
 
@@ -248,17 +248,15 @@ def test_logs_are_json_without_secrets(client, secrets, capsys):
         assert secret not in err
 
 
-def test_a_taken_port_is_a_clear_fatal(app):
+def test_a_taken_port_is_a_clear_fatal():
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(Fatal, match="cannot listen"):
-        serve(app, host="127.0.0.1", port=taken.getsockname()[1])
+        listen("127.0.0.1", taken.getsockname()[1])
 
 
 def test_it_stops_when_the_event_is_set(app):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
-    serve(app, host="127.0.0.1", port=port, stop=stop)
+    serve(app, listener=listen("127.0.0.1", 0), stop=stop)
     assert stop.is_set()
 
 
@@ -269,13 +267,13 @@ def test_a_signal_stops_cleanly_with_zero(tmp_path, number):
     program = f"""
         from contextlib import asynccontextmanager
         from headrace.keys import KeyRing
-        from headrace.web import create_app, serve
+        from headrace.web import create_app, listen, serve
         @asynccontextmanager
         async def lifespan(app):
             yield
             print("stopped", flush=True)
         serve(create_app(service="t", keys=KeyRing.load("{tmp_path}/k"), ready=dict, lifespan=lifespan),
-              host="127.0.0.1", port={port})
+              listener=listen("127.0.0.1", {port}))
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program)],

@@ -1,6 +1,8 @@
 """Stand-ins for the services: a real HTTP server on a free port that answers what a test tells it."""
 
 import json
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,7 +10,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from headrace.cli.home import Home, Run, Running, write_secret
+from headrace.cli import system
+from headrace.cli.home import SERVICES, Home, Run, Running, write_secret
 from headrace.client import Addresses
 
 
@@ -132,3 +135,70 @@ def home(tmp_path, monkeypatch, service) -> Home:
     made.save(Run("127.0.0.1:1", True, services))
     write_secret(made.cli_key_file, "hr_test")
     return made
+
+
+STAND_IN = """
+import json, os, signal, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+name = __package__.rpartition(".")[2].upper()
+if os.environ.get("FAKE_BROKEN") == name.lower():
+    print("no such thing as a database", file=sys.stderr)
+    sys.exit(1)
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *args): pass
+    def do_GET(self):
+        if self.path == "/docs":
+            self.send_response(200 if "hr_" in self.headers.get("authorization", "") else 401)
+            self.send_header("content-length", "0")
+            return self.end_headers()
+        ready = os.environ.get("FAKE_UNREADY") != name.lower()
+        body = json.dumps({"registry": True, "shards": ready}).encode()
+        self.send_response(200 if ready else 503)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+print(json.dumps({key: value for key, value in os.environ.items() if key.startswith("HEADRACE_")}), flush=True)
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+if os.environ.get("FAKE_TAKEN") == os.environ[f"HEADRACE_{name}_PORT"]:
+    print(f"{name}: cannot listen: Address already in use", file=sys.stderr)
+    sys.exit(1)
+address = os.environ[f"HEADRACE_{name}_HOST"], int(os.environ[f"HEADRACE_{name}_PORT"])
+HTTPServer(address, Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def free_ports(monkeypatch):
+    """Default ports that nobody uses, so that tests run beside a system that does."""
+    ports = {}
+    held = []
+    for name in SERVICES:
+        probe = socket.socket()
+        probe.bind(("127.0.0.1", 0))
+        held.append(probe)
+        ports[name] = probe.getsockname()[1]
+    for probe in held:
+        probe.close()
+    monkeypatch.setattr("headrace.cli.home.DEFAULT_PORTS", ports)
+    return ports
+
+
+@pytest.fixture
+def stand_ins(tmp_path, monkeypatch, free_ports):
+    """A home whose `up` starts stand-ins for the services: real processes, and no broker."""
+    fakes = tmp_path / "fakes"
+    for name in SERVICES:
+        package = fakes / "services" / name
+        package.mkdir(parents=True)
+        (package / "__main__.py").write_text(STAND_IN)
+        (package / "__init__.py").touch()
+    (fakes / "services" / "__init__.py").touch()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")}
+    made = Home(tmp_path / "home", "127.0.0.1:1", environment | {"PYTHONPATH": str(fakes)})
+    monkeypatch.setattr(system, "_ensure_topics", lambda bootstrap: None)
+    yield made
+    system.down(made, lambda _: None)

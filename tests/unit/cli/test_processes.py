@@ -112,3 +112,59 @@ class TestLogs:
         assert processes.last_lines(log, 3) == []
         log.write_bytes(b"a\n\nb\xff\nc\n")
         assert processes.last_lines(log, 2) == ["b\ufffd", "c"]
+
+
+class TestWaitForEnd:
+    @pytest.fixture
+    def pipe(self):
+        ends = os.pipe()
+        yield ends
+        for end in ends:
+            os.close(end)
+
+    def timed(self, *arguments):
+        began = time.monotonic()
+        processes.wait_for_end(*arguments)
+        return time.monotonic() - began
+
+    def test_the_end_of_a_process_that_is_not_our_child_is_seen_at_once(self, pipe, tmp_path):
+        if not hasattr(os, "pidfd_open"):
+            pytest.skip("this system does not tell")
+        shell = subprocess.run(
+            ["sh", "-c", "sleep 1 >/dev/null & echo $!"], stdout=subprocess.PIPE, check=True
+        )
+        assert 0.2 < self.timed([int(shell.stdout)], 20.0, pipe[0]) < 10
+
+    def test_the_time(self, pipe, start):
+        assert 0.2 <= self.timed([start(SLEEP)[0]], 0.2, pipe[0]) < 5
+
+    def test_a_word_wakes(self, pipe, start):
+        os.write(pipe[1], b"x")
+        assert self.timed([start(SLEEP)[0]], 20.0, pipe[0]) < 5
+
+    def test_one_that_is_gone_already(self, pipe):
+        child = subprocess.Popen(["true"])
+        child.wait()
+        assert self.timed([child.pid], 20.0, pipe[0]) < 5
+
+    def test_where_the_system_does_not_tell_it_looks_every_second(self, pipe, start, monkeypatch):
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+        assert self.timed([start(SLEEP)[0]], 20.0, pipe[0]) < 5
+
+    def test_no_descriptor_is_left_open(self, pipe, start):
+        pid, _ = start(SLEEP)
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(20):
+            processes.wait_for_end([pid], 0.0, pipe[0])
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_child_that_was_collected_is_forgotten(tmp_path):
+    pid = processes.start([sys.executable, "-c", "raise SystemExit(3)"], log=tmp_path / "a.log",
+                          environment=dict(os.environ), folder=tmp_path)  # fmt: skip
+    deadline = time.monotonic() + 20
+    while (code := processes.collect(pid)) is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert code == 3
+    assert pid not in processes._children
+    assert processes.collect(pid) is None

@@ -9,75 +9,15 @@ import time
 import pytest
 
 from headrace import keys
-from headrace.cli import processes, system
+from headrace.cli import launch, processes, system
 from headrace.cli.doctor import Examination
 from headrace.cli.home import SERVICES, Home, Run
 from headrace.errors import Unusable
 
-SERVICE = """
-import json, os, signal, sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-name = __package__.rpartition(".")[2].upper()
-if os.environ.get("FAKE_BROKEN") == name.lower():
-    print("no such thing as a database", file=sys.stderr)
-    sys.exit(1)
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *args): pass
-    def do_GET(self):
-        if self.path == "/docs":
-            self.send_response(200 if "hr_" in self.headers.get("authorization", "") else 401)
-            self.send_header("content-length", "0")
-            return self.end_headers()
-        ready = os.environ.get("FAKE_UNREADY") != name.lower()
-        body = json.dumps({"registry": True, "shards": ready}).encode()
-        self.send_response(200 if ready else 503)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-print(json.dumps({key: value for key, value in os.environ.items() if key.startswith("HEADRACE_")}), flush=True)
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-if os.environ.get("FAKE_TAKEN") == os.environ[f"HEADRACE_{name}_PORT"]:
-    print(f"{name}: cannot listen: Address already in use", file=sys.stderr)
-    sys.exit(1)
-address = os.environ[f"HEADRACE_{name}_HOST"], int(os.environ[f"HEADRACE_{name}_PORT"])
-HTTPServer(address, Handler).serve_forever()
-"""
-
 
 @pytest.fixture
-def free_ports(monkeypatch):
-    """Default ports that nobody uses, so that tests run beside a system that does."""
-    ports = {}
-    held = []
-    for name in SERVICES:
-        probe = socket.socket()
-        probe.bind(("127.0.0.1", 0))
-        held.append(probe)
-        ports[name] = probe.getsockname()[1]
-    for probe in held:
-        probe.close()
-    monkeypatch.setattr("headrace.cli.home.DEFAULT_PORTS", ports)
-    return ports
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch, free_ports):
-    fakes = tmp_path / "fakes"
-    for name in SERVICES:
-        package = fakes / "services" / name
-        package.mkdir(parents=True)
-        (package / "__main__.py").write_text(SERVICE)
-        (package / "__init__.py").touch()
-    (fakes / "services" / "__init__.py").touch()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HEADRACE_")}
-    made = Home(tmp_path / "home", "127.0.0.1:1", environment | {"PYTHONPATH": str(fakes)})
-    monkeypatch.setattr(system, "_ensure_topics", lambda bootstrap: None)
-    yield made
-    processes.stop([(one.pid, one.mark) for one in made.load().services.values()], 5)
+def home(stand_ins):
+    return stand_ins
 
 
 def up(home):
@@ -98,6 +38,7 @@ def test_up_starts_what_is_not_there_and_keeps_what_is(home, free_ports):
     assert again.run.services == started.run.services
 
     victim = started.run.services["scoring"]
+    os.kill(again.run.supervisor.pid, signal.SIGKILL)  # it would be quicker than we are
     os.kill(victim.pid, signal.SIGKILL)
     mended, _, _ = up(home)
     assert mended.started == ["scoring"]
@@ -111,7 +52,7 @@ def test_up_starts_what_is_not_there_and_keeps_what_is(home, free_ports):
 
 def test_services_are_told_where_everything_is(home):
     started, _, _ = up(home)
-    told = json.loads(processes.last_lines(system.log_of(home, "monitor"), 1)[0])
+    told = json.loads(processes.last_lines(launch.log_of(home, "monitor"), 1)[0])
     assert told == {
         "HEADRACE_HOME": str(home.path),
         "HEADRACE_KEYS": str(home.keys_file),
