@@ -1,0 +1,42 @@
+"""`python -m tests.chaos.child SERVICE`: a service's own `main`, with the named points and, if asked, a mutation.
+
+Ends itself when the harness is gone, so that a harness that is killed leaves no services behind. SIGUSR1 makes it
+write where all its threads are: a process that hangs is a finding, and this is its first question.
+"""
+
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tests.chaos import mutants, points
+
+MUTANT = "CHAOS_MUTANT"
+"""Environment variable: the name of a mutation in `mutants`."""
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(9)
+
+
+def main(service: str) -> int:
+    """Run `services.SERVICE` as its own `__main__` would."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if points.ARMED in os.environ:
+        points.install(service, Path(os.environ[points.ARMED]))
+    if os.environ.get(MUTANT):
+        mutants.MUTANTS[os.environ[MUTANT]]()
+    entry = importlib.import_module(f"services.{service}.__main__")
+    code: int = entry.main()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
