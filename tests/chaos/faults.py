@@ -24,7 +24,9 @@ DISK_BYTES = 48 * 1024 * 1024
 
 @dataclass
 class Done:
-    """A fault that was done. begun, ended: seconds since 1970. note: what exactly. reached: whether it could be."""
+    """A fault that was done. begun: the moment of the harm, ended: of its end, in seconds since 1970. note: what
+    exactly. reached: whether it could be done.
+    """
 
     kind: str
     begun: float
@@ -40,19 +42,25 @@ class Harm:
         self._cluster = cluster
         self._rng = rng
         self._disk = disk
+        self.findings: list[str] = []
 
     def do(self, kind: str) -> Done:
         """Do one fault, whole."""
-        done = Done(kind, time.time())
+        self._hurt()
+        done = Done(kind, self._begun)
         name, _, detail = kind.partition(":")
         work: Callable[..., str | None] = getattr(self, f"_{name}")
         note = work(detail) if detail else work()
-        done.ended = time.time()
+        done.begun, done.ended = self._begun, time.time()
         if note is None:
             done.reached = False
         else:
             done.note = note
         return done
+
+    def _hurt(self) -> None:
+        """Now comes the harm; what went before was preparation."""
+        self._begun = time.time()
 
     # -- processes --------------------------------------------------------------------------------------------------
 
@@ -77,6 +85,7 @@ class Harm:
                     self._cluster.expect_end(name, False)
                 return None
             time.sleep(0.02)
+        self._hurt()
         return f"{name} {point} {action}, pass {count}"
 
     def _promote(self) -> str:
@@ -93,6 +102,7 @@ class Harm:
         self._cluster.wait_ready(SPARE)
         time.sleep(self._rng.uniform(0.5, 2.0))
         seconds = SESSION_SECONDS + self._rng.uniform(2.0, 5.0)
+        self._hurt()
         self._cluster.signal("scoring-0", signal.SIGSTOP)
         time.sleep(seconds)
         # Whether it goes on or gives up is its own affair: it may find that it was fenced.
@@ -155,10 +165,12 @@ class Harm:
             return None
         with self._disk.full():
             time.sleep(6.0)
+            self._hurt()
             self._cluster.signal("scoring-0", signal.SIGKILL)
             time.sleep(4.0)
         left = [path.name for path in self._disk.folder.rglob("*.part")]
-        assert not left, f"half-written snapshots stay on a full disk: {left}"
+        if left:
+            self.findings.append(f"half-written snapshots stay on a full disk: {left}")
         return "snapshots, with a kill meanwhile"
 
     def _damage(self, how: str) -> str | None:
@@ -206,10 +218,9 @@ class SmallDisk:
     def full(self) -> Iterator[None]:
         """Not one byte left."""
         ballast = self.folder / "ballast"
-        with ballast.open("wb") as file, contextlib.suppress(OSError):
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(b"\0" * 4096)
-                file.flush()
         assert shutil.disk_usage(self.folder).free < 8192
         try:
             yield

@@ -102,6 +102,7 @@ def run(seed: int, seconds: float, home: Path, kinds: tuple[str, ...] = (), rate
         report.caught_up_seconds = _caught_up(cluster, reader, healed, report)
         shown = cluster.ask("scoring-0", "GET", f"/v1/streams/{stream.STREAM}/metrics")
         cluster.stop("scoring-0")
+        report.findings += harm.findings
         _judge(report, cluster, load, reader, shown)
         _count(report, cluster, load, done, reader.logs)
     finally:
