@@ -159,8 +159,10 @@ class KafkaHost:
             error = message.error()
             if error is None:
                 good.append(message)
-            elif error.fatal():
-                raise KafkaException(error)
+            elif (
+                error.fatal() or error.code() == KafkaError._FATAL
+            ):  # a consumer's own end is told by code alone
+                raise Fatal(f"{self.settings.group}: {error.str()}")
             elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
                 log.warning("consume", error=error.str())
         return good
