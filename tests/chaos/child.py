@@ -29,10 +29,10 @@ def main(service: str) -> int:
     """Run `services.SERVICE` as its own `__main__` would."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    if os.environ.get(MUTANT):  # first, so that the points stand around what it leaves
+        mutants.MUTANTS[os.environ[MUTANT]]()
     if points.ARMED in os.environ:
         points.install(service, Path(os.environ[points.ARMED]))
-    if os.environ.get(MUTANT):
-        mutants.MUTANTS[os.environ[MUTANT]]()
     entry = importlib.import_module(f"services.{service}.__main__")
     code: int = entry.main()
     return code

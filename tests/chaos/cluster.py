@@ -131,10 +131,13 @@ class Cluster:
 
     # -- up and down ------------------------------------------------------------------------------------------------
 
-    def up(self, services: tuple[str, ...] = ("registry-0", "ingest-0", "scoring-0", "monitor-0")) -> None:
-        """Start the broker, the proxy and the services; returns when all are ready."""
+    def open(self) -> None:
+        """Start the broker and the proxy before it."""
         self.proxy.start()
         self.broker.start()
+
+    def up(self, services: tuple[str, ...] = ("registry-0", "ingest-0", "scoring-0", "monitor-0")) -> None:
+        """Start services and keep them running; returns when all are ready."""
         for name in services:
             self.start(name)
         self._keeper.start()

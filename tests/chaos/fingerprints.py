@@ -1,8 +1,8 @@
 """Whether the states that scoring stored are those of a clean fold of the same log, model by model.
 
 The one place here that uses Headrace's own code, as a fingerprint is Headrace's own notion: a fresh shard folds the
-log in one go, with no crash and no snapshot, and stops at each pointer of `S.checkpoints` whose snapshot still lies
-on the disk, to compare.
+log in one go, with no crash and no snapshot, and stops at each pointer of `S.checkpoints` to compare the fingerprints
+that the pointer carries; snapshots that still lie on the disk are restored and compared too.
 """
 
 import json
@@ -18,44 +18,51 @@ from tests.chaos.follower import Logs, Record
 
 
 class Compared(NamedTuple):
-    """compared: states held against the clean fold. at_end: of those, at the log's end. findings: what differs."""
+    """compared: fingerprints held against the clean fold. restored: of those states, how many still lay on the disk
+    and were compared whole. at_end: states stored at the log's end. findings: what differs.
+    """
 
     compared: int
+    restored: int
     at_end: int
     findings: list[str]
 
 
 def compare(logs: Logs, stream: str, home: Path, group: str) -> Compared:
-    """Compare every stored state that a pointer names and that is undamaged."""
-    store = SnapshotStore(home / "snapshots", (home / "snapshot.key").read_bytes())
-    total, at_end = 0, 0
+    """Compare every state that was ever announced."""
+    total, restored, at_end = 0, 0, 0
     findings: list[str] = []
     for (topic, partition), records in sorted(logs.items()):
         if topic != f"{stream}.log":
             continue
-        pointers = _pointers(logs, stream, partition, f"{group}/{topic}/{partition}")
-        end = records[-1].offset + 1
+        folder = f"{group}/{topic}/{partition}"
+        store = SnapshotStore(home / "snapshots", (home / "snapshot.key").read_bytes()).within(folder)
         clean, at = ScoringProcessor(topic, partition), 0
-        for offset, digest in sorted(pointers.items()):
+        for offset, pointer in sorted(_pointers(logs[f"{stream}.checkpoints", partition], folder).items()):
+            at = _fold(clean, topic, partition, records, at, offset)
+            where = f"partition {partition} before offset {offset}"
+            total += 1
+            at_end += offset == records[-1].offset + 1
+            right = clean.shard.fingerprints()
+            if pointer["fingerprints"] != right:
+                findings.append(f"{where}: fingerprints {pointer['fingerprints']} where {right} is right")
             stored = ScoringProcessor(topic, partition)
             try:
-                stored.restore(store.get(digest))
+                stored.restore(store.get(pointer["digest"]))
             except Unusable:
                 continue  # dropped since, or damaged by a fault
-            at = _fold(clean, topic, partition, records, at, offset)
-            total += 1
-            at_end += offset == end
-            findings += _differences(f"partition {partition} before offset {offset}", stored, clean)
-    return Compared(total, at_end, findings)
+            restored += 1
+            findings += _differences(where, stored, clean)
+    return Compared(total, restored, at_end, findings)
 
 
-def _pointers(logs: Logs, stream: str, partition: int, key: str) -> Mapping[int, str]:
-    found = {}
-    for record in logs[f"{stream}.checkpoints", partition]:
-        if record.key == key.encode() and record.value:
-            pointer = json.loads(record.value)
-            found[pointer["offset"]] = pointer["digest"]
-    return found
+def _pointers(records: list[Record], key: str) -> Mapping[int, Any]:
+    return {
+        pointer["offset"]: pointer
+        for record in records
+        if record.key == key.encode() and record.value
+        for pointer in json.loads(record.value)["snapshots"]
+    }
 
 
 def _fold(
@@ -73,14 +80,12 @@ def _fold(
 
 
 def _differences(where: str, stored: ScoringProcessor, clean: ScoringProcessor) -> list[str]:
+    mine, right = stored.shard, clean.shard
     lines = []
-    if stored.shard.counters != clean.shard.counters:
-        lines.append(f"{where}: counters {stored.shard.counters} where {clean.shard.counters} is right")
-    mine, right = _fingerprints(stored), _fingerprints(clean)
-    if mine != right:
-        lines.append(f"{where}: fingerprints {mine} where {right} is right")
+    if mine.counters != right.counters:
+        lines.append(f"{where}: counters {mine.counters} where {right.counters} is right")
+    if mine.fingerprints() != right.fingerprints():
+        lines.append(
+            f"{where}: restored fingerprints {mine.fingerprints()} where {right.fingerprints()} is right"
+        )
     return lines
-
-
-def _fingerprints(processor: ScoringProcessor) -> dict[str, str]:
-    return {name: slot.fingerprint() for name, slot in processor.shard.slots.items()}

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 Place = tuple[str, int]
 """(topic, partition)"""
@@ -29,7 +29,9 @@ class Record(NamedTuple):
 Logs = dict[Place, list[Record]]
 
 
-class _Quiet:
+class Quiet:
+    """Where librdkafka's own lines go."""
+
     def log(self, *_: Any) -> None:
         """Torn connections are expected here."""
 
@@ -43,11 +45,12 @@ def _consumer(bootstrap: str, group: str) -> Consumer:
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
             "fetch.wait.max.ms": 50,
             "reconnect.backoff.max.ms": 500,
             "socket.timeout.ms": 10_000,
             "log.connection.close": False,
-            "logger": _Quiet(),
+            "logger": Quiet(),
         }
     )
 
@@ -99,16 +102,13 @@ def read_all(bootstrap: str, topics: Sequence[str], timeout_seconds: float = 60.
     logs: Logs = {place: [] for place in places(bootstrap, topics)}
     reader = _consumer(bootstrap, "chaos-after")
     try:
-        ends = {place: reader.get_watermark_offsets(TopicPartition(*place), timeout=20)[1] for place in logs}
-        assigned = [TopicPartition(*place, 0) for place in logs]
-        reader.assign(assigned)
+        reader.assign([TopicPartition(*place, 0) for place in logs])
+        open_places = set(logs)
         deadline = time.monotonic() + timeout_seconds
-        while any(
-            position.offset < ends[position.topic, position.partition] for position in _at(reader, logs)
-        ):
-            _take(reader, logs, 0.2)
+        while open_places:
+            open_places -= _take(reader, logs, 0.2)
             if time.monotonic() > deadline:
-                raise TimeoutError(f"topics were not read to their ends in {timeout_seconds} s")
+                raise TimeoutError(f"{open_places} were not read to their ends in {timeout_seconds} s")
         return logs
     finally:
         reader.close()
@@ -126,20 +126,19 @@ def committed(bootstrap: str, group: str, topic: str, partitions: int) -> dict[i
         reader.close()
 
 
-def _at(reader: Consumer, logs: Logs) -> list[TopicPartition]:
-    return reader.position([TopicPartition(*place) for place in logs if place is not None])
-
-
-def _take(reader: Consumer, logs: Logs, seconds: float) -> None:
-    """Sort what comes into its partition."""
+def _take(reader: Consumer, logs: Logs, seconds: float) -> set[Place]:
+    """Sort what comes into its partition; returns the partitions whose end was reached."""
     batch = reader.consume(2000, seconds)
     now = time.time()
     fresh: dict[Place, list[Record]] = defaultdict(list)
+    ended: set[Place] = set()
     for message in batch:
-        if message.error() is None:
-            record = Record(
-                message.offset(), message.key(), message.value(), message.timestamp()[1] / 1000, now
-            )
-            fresh[message.topic(), message.partition()].append(record)
+        place, error = (message.topic(), message.partition()), message.error()
+        if error is None:
+            written = message.timestamp()[1] / 1000
+            fresh[place].append(Record(message.offset(), message.key(), message.value(), written, now))
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ended.add(place)
     for place, records in fresh.items():
         logs[place].extend(records)
+    return ended

@@ -18,6 +18,7 @@ import httpx2 as httpx
 from confluent_kafka import Producer
 
 from tests.chaos import poison, stream
+from tests.chaos.follower import Quiet
 
 BODY_EVENTS = 20
 POISON_SHARE = 0.02
@@ -206,7 +207,7 @@ class Load:
                 "message.max.bytes": 1_500_000,
                 "client.id": "load-inbox",
                 "log.connection.close": False,
-                "logger": _Quiet(),
+                "logger": Quiet(),
             }
         )
         while self._going(source):
@@ -243,10 +244,3 @@ class Load:
             self.sent.placed.add((message.partition(), message.offset()))
         else:
             self.failures.append(f"the inbox did not take poison: {error}")
-
-
-class _Quiet:
-    """Where librdkafka's own log lines go: torn connections are expected here."""
-
-    def log(self, *_: Any) -> None:
-        """Say nothing."""

@@ -52,6 +52,7 @@ class Report:
     doubled: int = 0
     wrong: int = 0
     states_compared: int = 0
+    states_restored: int = 0
     recovery: dict[str, dict[str, float]] = field(default_factory=dict)
     caught_up_seconds: float = 0.0
     ends_by_themselves: list[str] = field(default_factory=list)
@@ -80,6 +81,7 @@ def run(seed: int, seconds: float, home: Path, kinds: tuple[str, ...] = (), rate
     disk = _disk(home / "snapshots", report) if not kinds or "disk_full" in kinds else None
     started = time.monotonic()
     try:
+        cluster.open()
         cluster.up()
         _deploy(cluster)
         reader = follower.Follower(cluster.bootstrap, TOPICS)
@@ -185,6 +187,7 @@ def _judge(
     verdict.find("the load found", load.failures)
     report.lost, report.doubled, report.wrong = verdict.lost, verdict.doubled, verdict.wrong
     report.states_compared = compared.compared
+    report.states_restored = compared.restored
     report.findings += verdict.shown()
 
 
@@ -282,7 +285,7 @@ def shown(report: Report) -> str:
         f"{report.events} events sent, {report.log_records} log records, {report.poison} poison; {report.accepted}",
         f"faults: {report.faults}; not reached: {report.not_reached or 'none'}",
         f"lost {report.lost}, doubled {report.doubled}, wrong {report.wrong}",
-        f"{report.states_compared} stored states compared with a clean replay",
+        f"{report.states_compared} stored states compared with a clean replay, {report.states_restored} of them whole",
         f"lag gone {report.caught_up_seconds:.1f} s after the last fault (bound: {CAUGHT_UP_SECONDS:.0f} s)",
         "seconds from a fault to the next committed output, median / max:",
         *(
