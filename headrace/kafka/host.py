@@ -85,6 +85,10 @@ class KafkaHost:
         # change waits for the assignment that ends the rebalance (after our own change, not longer than patience).
         self._rejoining = False
         self._patience_ends = 0.0
+        # A static member that is back within its session is given what it had, whatever it subscribes to now, and
+        # nobody tells it of topics made meanwhile. Only a subscription that changes once more makes the group look:
+        # after the first assignment, to what was given and back. None before it, empty once that is done.
+        self._given: frozenset[str] | None = None
         self._runs: dict[Place, Run] = {}
         self._requests: SimpleQueue[tuple[Callable[[dict[Place, Run]], Any], Future[Any]]] = SimpleQueue()
         self._stop = threading.Event()
@@ -228,8 +232,12 @@ class KafkaHost:
 
     def _follow_topics(self) -> None:
         wanted = frozenset(self._topics())
+        if self._given and self._subscribed == wanted != self._given:
+            wanted = self._given  # and in the next turn what is wanted
         settled = not self._rejoining and time.monotonic() >= self._patience_ends
         if wanted != self._subscribed and settled:
+            if self._given is not None:
+                self._given = frozenset()
             self._subscribed = wanted
             self._patience_ends = time.monotonic() + SUBSCRIBE_SECONDS
             if wanted:
@@ -244,6 +252,8 @@ class KafkaHost:
         """Build the processors of newly assigned partitions; runs inside `consume`, on the host's thread."""
         self._rejoining = False
         self._patience_ends = 0.0
+        if self._given is None:
+            self._given = frozenset(partition.topic for partition in partitions)
         self.ready.clear()
         self._settle()
         starts = []

@@ -1,7 +1,8 @@
-"""A host whose place in its group was taken by another of the same name gives up, and says so.
+"""A host as a member of its group: what it does when its place is taken, and when it comes back to other topics.
 
-It happens without a second process too: after a broker's restart a static member that comes back late may be fenced by
-its own former self. librdkafka then delivers an error and nothing more, ever.
+Static membership lets a restarted process go on at once with the partitions it had. Two things follow from it that a
+host has to mind. A consumer that was fenced (after a broker's restart by its own former self, even) gets an error and
+nothing more, ever. And a member that comes back within its session is given what it had, whatever it asks for now.
 """
 
 import threading
@@ -51,3 +52,26 @@ def test_a_fenced_consumer_ends_the_host(kafka: str, fresh_name: str) -> None:
         other.close()
         host.stop()
         worker.join(20)
+
+
+def test_a_stream_made_while_the_host_was_away_is_taken_up(kafka: str, fresh_name: str) -> None:
+    """Back within the session, the group gives it the old assignment: it has to ask once more."""
+    names = [fresh_name, f"{fresh_name}x"]
+    logs = [f"{name}.log" for name in names]
+    for name in names:
+        admin.ensure_stream_topics(kafka, name, 2)
+    settings = HostSettings(kafka, f"group-{fresh_name}", "one")
+
+    def live(topics: list[str], places: int) -> None:
+        host = KafkaHost(settings, ScoringProcessor, lambda: topics)
+        worker = threading.Thread(target=host.run, daemon=True)
+        worker.start()
+        try:
+            until(lambda: host.call(len).result(10) == places, 20, f"the host has {places} partitions")
+        finally:
+            host.stop()
+            worker.join(20)
+
+    live(logs[:1], 2)
+    live(logs, 4)
+    live(logs[1:], 2)
