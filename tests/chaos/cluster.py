@@ -247,9 +247,8 @@ class Cluster:
 
     def _spawn(self, service: Service) -> None:
         service.lives += 1
-        service.planned = False
+        service.planned = service.armed.exists()
         service.started = time.time()
-        service.armed.unlink(missing_ok=True)
         with service.log.open("ab") as log:
             service.process = subprocess.Popen(
                 service.command,

@@ -18,7 +18,9 @@ from tests.chaos import points, stream
 from tests.chaos.cluster import SPARE, Cluster
 
 SESSION_SECONDS = 6
-POINT_PATIENCE_SECONDS = 12.0
+POINT_PATIENCE_SECONDS = 15.0
+MOST_PASSES = {"before_publish": 1, "after_publish": 1, "during_recovery": 2}
+"""How often a place is passed before the fault, at most; 6 where nothing is said."""
 DISK_BYTES = 48 * 1024 * 1024
 DIGEST_LETTERS = 64
 """In the name of a snapshot."""
@@ -74,10 +76,12 @@ class Harm:
         """Arm a process and wait until it has come by: `NAME/POINT/ACTION`."""
         name, point, action = detail.split("/")
         service = self._cluster.services[name]
-        life, count = service.lives, self._rng.randint(1, 6 if name != "registry-0" else 1)
+        life, count = service.lives, self._rng.randint(1, MOST_PASSES.get(point, 6))
         self._cluster.expect_end(name, action == "kill")
         points.arm(service.armed, point, count, action)
-        if name == "registry-0":
+        if point == "during_recovery":  # which takes a death to begin with
+            self._cluster.signal(name, signal.SIGKILL)
+        elif name == "registry-0":
             self._promote()
         deadline = time.monotonic() + POINT_PATIENCE_SECONDS
         while service.armed.exists():

@@ -26,6 +26,7 @@ TOPICS = tuple(
     f"{stream.STREAM}.{kind}"
     for kind in ("inbox", "log", "predictions", "outcomes", "rejected", "checkpoints")
 )
+LOG, INBOX = f"{stream.STREAM}.log", f"{stream.STREAM}.inbox"
 GROUP = "headrace.scoring"
 RATE = 120.0
 """Observations a second: what two cores carry beside broker, services and readers, with room to catch up."""
@@ -83,7 +84,7 @@ def run(seed: int, seconds: float, home: Path, kinds: tuple[str, ...] = (), rate
     try:
         cluster.open()
         cluster.up()
-        _deploy(cluster)
+        deploy(cluster)
         reader = follower.Follower(cluster.bootstrap, TOPICS)
         load = Load(
             seed, rate, url=cluster.services["ingest-0"].url(), key=cluster.key, bootstrap=cluster.bootstrap
@@ -99,9 +100,9 @@ def run(seed: int, seconds: float, home: Path, kinds: tuple[str, ...] = (), rate
             done.append(harm.do(kind))
             _say(f"{time.monotonic() - started:6.1f} s  {kind}  {done[-1].note or 'not reached'}")
             time.sleep(rng.uniform(1.0, 4.0))
-        healed = time.monotonic()
+        report.caught_up_seconds = _caught_up(cluster, reader, report, exactly=False)
         load.finish(90.0)
-        report.caught_up_seconds = _caught_up(cluster, reader, healed, report)
+        _caught_up(cluster, reader, report, exactly=True)
         shown = cluster.ask("scoring-0", "GET", f"/v1/streams/{stream.STREAM}/metrics")
         cluster.stop("scoring-0")
         report.findings += harm.findings
@@ -123,41 +124,40 @@ def _disk(folder: Path, report: Report) -> faults.SmallDisk | None:
         return None
 
 
-def _deploy(cluster: Cluster) -> None:
+def deploy(cluster: Cluster) -> None:
+    """The stream and its two models; returns when scoring has taken them up."""
     cluster.ask("registry-0", "POST", "/v1/streams", {"contract": stream.CONTRACT})
     for name, specification in stream.MODELS.items():
         cluster.ask("registry-0", "POST", "/v1/models", {"name": name, "specification": specification})
         role = "champion" if name == stream.CHAMPION else "challenger"
         path = f"/v1/streams/{stream.STREAM}/deployments"
         cluster.ask("registry-0", "POST", path, {"model": name, "role": role})
-    follower_deadline = time.monotonic() + 30
-    while follower.committed(cluster.bootstrap, GROUP, f"{stream.STREAM}.log", stream.PARTITIONS)[0] < 1:
-        if time.monotonic() > follower_deadline:
+    deadline = time.monotonic() + 30
+    while follower.committed(cluster.bootstrap, GROUP, LOG, stream.PARTITIONS)[0] < 1:
+        if time.monotonic() > deadline:
             raise TimeoutError("scoring did not take the stream up")
         time.sleep(0.2)
 
 
-def _caught_up(cluster: Cluster, reader: follower.Follower, since: float, report: Report) -> float:
-    """Wait until everything that was sent is folded; the seconds since the last fault."""
-    log = f"{stream.STREAM}.log"
-    inbox = f"{stream.STREAM}.inbox"
+def _caught_up(cluster: Cluster, reader: follower.Follower, report: Report, *, exactly: bool) -> float:
+    """Wait until what lies in inbox and log now is committed; returns the seconds. exactly: and nothing new comes."""
+    started = time.monotonic()
+    ends = {topic: reader.ends(topic) for topic in (INBOX, LOG)}
     while True:
-        behind = [
-            group
-            for group, topic in ((GROUP, log), ("headrace.ingest", inbox), ("headrace.monitor.3600", log))
-            if follower.committed(cluster.bootstrap, group, topic, stream.PARTITIONS) != reader.ends(topic)
-        ]
-        took = time.monotonic() - since
-        if not behind:
-            time.sleep(1.0)
-            if all(
-                follower.committed(cluster.bootstrap, group, topic, stream.PARTITIONS) == reader.ends(topic)
-                for group, topic in ((GROUP, log), ("headrace.ingest", inbox))
-            ):
-                return took
-        if took > CAUGHT_UP_SECONDS:
-            report.findings.append(f"{', '.join(behind)} still behind {took:.0f} s after the last fault")
+        behind = []
+        for group, topic in ((GROUP, LOG), ("headrace.ingest", INBOX), ("headrace.monitor.3600", LOG)):
+            at = follower.committed(cluster.bootstrap, group, topic, stream.PARTITIONS)
+            if any(at[number] < end for number, end in ends[topic].items()):
+                behind.append(group)
+        took = time.monotonic() - started
+        now = {topic: reader.ends(topic) for topic in (INBOX, LOG)}
+        if not behind and (not exactly or now == ends):
             return took
+        if took > CAUGHT_UP_SECONDS:
+            report.findings.append(f"{', '.join(behind)} still behind after {took:.0f} s")
+            return took
+        if exactly:
+            ends = now
         time.sleep(0.3)
 
 
@@ -172,11 +172,9 @@ def _judge(
     replayed = checker.expected(after, stream.STREAM)
     verdict = checker.check(after, stream.STREAM, load.sent, replayed)
     ends = {
-        partition: records[-1].offset + 1
-        for (topic, partition), records in after.items()
-        if topic == f"{stream.STREAM}.log"
+        partition: records[-1].offset + 1 for (topic, partition), records in after.items() if topic == LOG
     }
-    committed = follower.committed(cluster.bootstrap, GROUP, f"{stream.STREAM}.log", stream.PARTITIONS)
+    committed = follower.committed(cluster.bootstrap, GROUP, LOG, stream.PARTITIONS)
     checker.check_committed(verdict, committed, ends)
     checker.check_readers(verdict, during, after)
     checker.check_metrics(verdict, shown, replayed)
@@ -198,9 +196,7 @@ def _count(
     report.accepted = {"observations": len(load.sent.observations), "labels": len(load.sent.labels)}
     report.poison = len(load.sent.refused) + len(load.sent.placed)
     report.http_answers = load.sent.answers
-    report.log_records = sum(
-        len(records) for (topic, _), records in during.items() if topic == f"{stream.STREAM}.log"
-    )
+    report.log_records = sum(len(records) for (topic, _), records in during.items() if topic == LOG)
     report.faults = dict(Counter(one.kind.partition(":")[0] for one in done if one.reached))
     report.not_reached += [one.kind for one in done if not one.reached]
     recovered = recoveries(done, during)
@@ -232,7 +228,7 @@ def recoveries(done: list[faults.Done], during: follower.Logs) -> list[float | N
     written: dict[tuple[int, int], float] = {
         (partition, record.offset): record.written
         for (topic, partition), records in during.items()
-        if topic == f"{stream.STREAM}.log"
+        if topic == LOG
         for record in records
     }
     answered: dict[int, list[tuple[float, float]]] = {}
@@ -286,7 +282,7 @@ def shown(report: Report) -> str:
         f"faults: {report.faults}; not reached: {report.not_reached or 'none'}",
         f"lost {report.lost}, doubled {report.doubled}, wrong {report.wrong}",
         f"{report.states_compared} stored states compared with a clean replay, {report.states_restored} of them whole",
-        f"lag gone {report.caught_up_seconds:.1f} s after the last fault (bound: {CAUGHT_UP_SECONDS:.0f} s)",
+        f"the backlog of the last fault was done after {report.caught_up_seconds:.1f} s (bound: {CAUGHT_UP_SECONDS:.0f})",
         "seconds from a fault to the next committed output, median / max:",
         *(
             f"  {kind:<10} {times['median']:5.1f} / {times['max']:5.1f}"
