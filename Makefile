@@ -4,6 +4,7 @@
 #   make test        everything, from nothing                          (make test ARGS="tests/unit -k label")
 #   make check       style, types, import rules, docs in step with the code; under a minute
 #   make test-fast   the tests that need no broker and take no time
+#   make chaos       five minutes of real faults on a running system   (make chaos SEED=7)
 #   make bench       how fast, against bare River, Faust and Quix Streams
 #   make format, make docs (its tables), make setup, make clean
 #
@@ -16,11 +17,11 @@ PYTHONS ?= python3.13 python3.12 python3.11 python3
 export PYTHONS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast format docs bench setup clean
+.PHONY: help demo test test-fast chaos format docs bench setup clean
 .PHONY: check check-format check-lint check-imports check-types check-repository
 
 help:
-	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+	@sed -n '3,10s/^# \{0,1\}//p' Makefile
 
 setup:
 	@.ci/setup all
@@ -62,6 +63,9 @@ format: setup
 
 docs: setup
 	@$(BIN)/python -m tests.repo.reference
+
+chaos: setup
+	@$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: setup
 	@$(BIN)/python -m benchmarks.run $(ARGS)

@@ -282,7 +282,7 @@ def shown(report: Report) -> str:
         f"faults: {report.faults}; not reached: {report.not_reached or 'none'}",
         f"lost {report.lost}, doubled {report.doubled}, wrong {report.wrong}",
         f"{report.states_compared} stored states compared with a clean replay, {report.states_restored} of them whole",
-        f"the backlog of the last fault was done after {report.caught_up_seconds:.1f} s (bound: {CAUGHT_UP_SECONDS:.0f})",
+        f"backlog of the last fault done after {report.caught_up_seconds:.1f} s (bound: {CAUGHT_UP_SECONDS:.0f})",
         "seconds from a fault to the next committed output, median / max:",
         *(
             f"  {kind:<10} {times['median']:5.1f} / {times['max']:5.1f}"
