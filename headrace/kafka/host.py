@@ -47,6 +47,9 @@ class HostSettings:
     group: consumer group and prefix of the transactional id. instance: this process's name in it, stable over
     restarts, so that a restart takes its partitions back at once. batch_records: most records in one transaction.
     snapshot_records: records between snapshots of a partition, 0 for none. idle_seconds: longest wait for records.
+    session_seconds: after so long without a word this process's partitions go to others. transaction_seconds: after so
+    long Kafka ends an open transaction by itself: that of a process which died and stayed away keeps whoever takes over
+    its partitions, and every reader, waiting until then. Folding does not count, only writing and committing.
     stateless: the processors keep nothing, so a start goes on from the committed offset and relives nothing.
     """
 
@@ -57,6 +60,7 @@ class HostSettings:
     snapshot_records: int = 200_000
     idle_seconds: float = 0.1
     session_seconds: int = 6
+    transaction_seconds: int = 15
     stateless: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -347,7 +351,7 @@ class KafkaHost:
     def _producer_settings(self) -> dict[str, Any]:
         return {
             **client_settings(self.settings.bootstrap, f"{self.settings.group}-{self.settings.instance}"),
-            "transaction.timeout.ms": 60_000,
+            "transaction.timeout.ms": self.settings.transaction_seconds * 1000,
             "linger.ms": 5,
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 2_000_000,
