@@ -119,6 +119,25 @@ class Harm:
         self._cluster.stop(SPARE)
         return f"{seconds:.1f} s"
 
+    def _orphan(self) -> str | None:
+        """A twin dies in the middle of a transaction and never comes back to end it: who takes over has to wait."""
+        self._cluster.start(SPARE)
+        self._cluster.wait_ready(SPARE)
+        twin = self._cluster.services[SPARE]
+        twin.wanted = False
+        self._cluster.expect_end(SPARE, True)
+        points.arm(twin.armed, "after_offsets_before_commit", 3)
+        deadline = time.monotonic() + POINT_PATIENCE_SECONDS
+        while twin.armed.exists():
+            if time.monotonic() > deadline:
+                twin.armed.unlink(missing_ok=True)
+                self._cluster.stop(SPARE)
+                return None
+            time.sleep(0.02)
+        self._hurt()
+        time.sleep(SESSION_SECONDS + 4.0)
+        return "the twin, for good"
+
     def _storm(self) -> str:
         """A second scoring comes and goes."""
         rounds = 4
@@ -247,7 +266,18 @@ def deck() -> list[str]:
         kinds += [f"point:{name}/{point}/kill" for point in points.POINTS[service]]
     kinds += ["point:registry-0/before_publish/kill", "point:registry-0/after_publish/kill"]
     kinds += ["point:scoring-0/before_commit/fail", "point:ingest-0/before_commit/fail"]
-    kinds += ["zombie", "zombie", "broker", "broker", "storm", "disk_full", "promote", "promote"]
+    kinds += [
+        "zombie",
+        "zombie",
+        "orphan",
+        "orphan",
+        "broker",
+        "broker",
+        "storm",
+        "disk_full",
+        "promote",
+        "promote",
+    ]
     kinds += ["delay", "cut", "cut", "reset", "half_open", "half_open"]
     kinds += ["damage:flipped", "damage:cut", "damage:removed"]
     return kinds

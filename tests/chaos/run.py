@@ -32,6 +32,8 @@ RATE = 120.0
 """Observations a second: what two cores carry beside broker, services and readers, with room to catch up."""
 CAUGHT_UP_SECONDS = 60.0
 """The lag has to be gone so long after the last fault."""
+RECOVERED_SECONDS = 30.0
+"""No fault may keep a partition silent for longer, though the next ones follow within seconds."""
 LARGEST_BYTES = 700 * 1024 * 1024
 """No service may ever take more memory than this."""
 
@@ -202,6 +204,11 @@ def _count(
     recovered = recoveries(done, during)
     report.detail = [
         {**asdict(one), "recovered_seconds": seconds} for one, seconds in zip(done, recovered, strict=True)
+    ]
+    report.findings += [
+        f"{one.kind}: the next output came {seconds:.0f} s later"
+        for one, seconds in zip(done, recovered, strict=True)
+        if seconds is not None and seconds > RECOVERED_SECONDS
     ]
     for kind in sorted(report.faults):
         times = [
