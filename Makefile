@@ -5,6 +5,7 @@
 #   make check       style, types, import rules, docs in step with the code; under a minute
 #   make test-fast   the tests that need no broker and take no time
 #   make sim         the whole pipeline under seeded faults           (make sim SEED=7 plays one seed)
+#   make chaos       five minutes of real faults on a running system   (make chaos SEED=7)
 #   make bench       how fast, against bare River, Faust and Quix Streams
 #   make format, make docs (its tables), make setup, make clean
 #
@@ -17,7 +18,7 @@ PYTHONS ?= python3.13 python3.12 python3.11 python3
 export PYTHONS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast sim format docs bench setup clean
+.PHONY: help demo test test-fast sim chaos format docs bench setup clean
 .PHONY: check check-format check-lint check-imports check-types check-repository
 
 help:
@@ -66,6 +67,9 @@ format: setup
 
 docs: setup
 	@$(BIN)/python -m tests.repo.reference
+
+chaos: setup
+	@$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 bench: setup
 	@$(BIN)/python -m benchmarks.run $(ARGS)

@@ -71,14 +71,14 @@ NOTHING_LOST: Mapping[str, object] = {
 }
 
 
-def _identity(ports: Ports) -> dict[str, object]:
+def _identity(ports: Ports, advertised_port: int = 0) -> dict[str, object]:
     """What makes this node this node. The quorum is static, so a controller port may change between starts."""
     return {
         "process.roles": "broker,controller",
         "node.id": NODE_ID,
         "controller.quorum.voters": f"{NODE_ID}@{HOST}:{ports.controller}",
         "listeners": f"CLIENTS://{HOST}:{ports.client},CONTROLLER://{HOST}:{ports.controller}",
-        "advertised.listeners": f"CLIENTS://{HOST}:{ports.client}",
+        "advertised.listeners": f"CLIENTS://{HOST}:{advertised_port or ports.client}",
         "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "CLIENTS",
         "controller.listener.names": "CONTROLLER",
@@ -100,11 +100,22 @@ def check_overrides(overrides: Mapping[str, str]) -> None:
             raise ValueError(f"setting {key!r} does not fit on one line of a properties file")
 
 
-def server_properties(ports: Ports, overrides: Mapping[str, str] | None = None) -> str:
-    """The text of `server.properties`, one `key=value` a line, sorted, overrides last to win."""
+def server_properties(
+    ports: Ports, overrides: Mapping[str, str] | None = None, advertised_port: int = 0
+) -> str:
+    """The text of `server.properties`, one `key=value` a line, sorted, overrides last to win.
+
+    advertised_port: what clients are told; 0 is the client port itself.
+    """
     chosen = dict(overrides or {})
     check_overrides(chosen)
-    merged: dict[str, object] = {**SMALL_NODE, **FAST_RETURN, **NOTHING_LOST, **chosen, **_identity(ports)}
+    merged: dict[str, object] = {
+        **SMALL_NODE,
+        **FAST_RETURN,
+        **NOTHING_LOST,
+        **chosen,
+        **_identity(ports, advertised_port),
+    }
     lines = [f"{key}={_latin(str(value))}" for key, value in sorted(merged.items())]
     return "# Written at every start; changes made here are lost.\n" + "\n".join(lines) + "\n"
 

@@ -86,6 +86,7 @@ class EmbeddedBroker:
         heap_megabytes: int = 512,
         start_timeout_seconds: float = 120.0,
         overrides: Mapping[str, str] | None = None,
+        advertised_port: int = 0,
     ) -> None:
         """Names a broker; touches nothing yet.
 
@@ -94,9 +95,12 @@ class EmbeddedBroker:
         cache: folder for Kafka's jars, may be shared by many homes; default `home/cache`.
         heap_megabytes: Java's `-Xmx`; the process takes about 300 MB at 512.
         overrides: Kafka broker settings that win over the defaults. ValueError if they touch ports or folders.
+        advertised_port: the port that the broker tells its clients to use, where something between them and it (a
+        tunnel, a proxy) listens; 0 is its own port.
         """
-        if not 0 <= port <= 65_535:
-            raise ValueError(f"port must be between 0 and 65535, got {port}")
+        for name, number in (("port", port), ("advertised_port", advertised_port)):
+            if not 0 <= number <= 65_535:
+                raise ValueError(f"{name} must be between 0 and 65535, got {number}")
         if heap_megabytes < 96:
             raise ValueError(f"heap_megabytes must be at least 96 for Kafka to run, got {heap_megabytes}")
         self._home = home.absolute()
@@ -105,6 +109,7 @@ class EmbeddedBroker:
         self._heap_megabytes = heap_megabytes
         self._start_timeout_seconds = start_timeout_seconds
         self._overrides = dict(overrides or {})
+        self._advertised_port = advertised_port
         configuration.check_overrides(self._overrides)
         self._pid_file = self._home / "broker.pid"
         self._ports_file = self._home / "ports.json"
@@ -246,7 +251,7 @@ class EmbeddedBroker:
                 say(f"port {remembered.client} is taken by another program, using {chosen.client}")
             chosen.save(self._ports_file)
             (self._home / "server.properties").write_text(
-                configuration.server_properties(chosen, self._overrides)
+                configuration.server_properties(chosen, self._overrides, self._advertised_port)
             )
             (self._home / "log4j2.properties").write_text(configuration.log4j2_properties())
             shutil.rmtree(self._home / "tmp", ignore_errors=True)

@@ -52,6 +52,9 @@ def client_settings(bootstrap: str, client_id: str, **more: Any) -> dict[str, An
         "allow.auto.create.topics": False,
         "log.connection.close": False,
         "enable.metrics.push": False,
+        # Else a client that has lost every connection forgets its brokers, but not that one of them was the group's
+        # coordinator, and `send_offsets_to_transaction` waits for that one for ever (librdkafka issue 5511).
+        "metadata.recovery.strategy": "none",
     }
     settings.update({name.replace("_", "."): value for name, value in more.items()})
     return settings

@@ -48,6 +48,9 @@ class HostSettings:
     group: consumer group and prefix of the transactional id. instance: this process's name in it, stable over
     restarts, so that a restart takes its partitions back at once. batch_records: most records in one transaction.
     snapshot_records: records between snapshots of a partition, 0 for none. idle_seconds: longest wait for records.
+    session_seconds: after so long without a word this process's partitions go to others. transaction_seconds: after so
+    long Kafka ends an open transaction by itself: that of a process which died and stayed away keeps whoever takes over
+    its partitions, and every reader, waiting until then. Folding does not count, only writing and committing.
     stateless: the processors keep nothing, so a start goes on from the committed offset and relives nothing.
     """
 
@@ -58,6 +61,7 @@ class HostSettings:
     snapshot_records: int = 200_000
     idle_seconds: float = 0.1
     session_seconds: int = 6
+    transaction_seconds: int = 15
     stateless: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -86,6 +90,10 @@ class KafkaHost:
         # change waits for the assignment that ends the rebalance (after our own change, not longer than patience).
         self._rejoining = False
         self._patience_ends = 0.0
+        # A static member that is back within its session is given what it had, whatever it subscribes to now, and
+        # nobody tells it of topics made meanwhile. Only a subscription that changes once more makes the group look:
+        # after the first assignment, to what was given and back. None before it, empty once that is done.
+        self._given: frozenset[str] | None = None
         self._runs: dict[Place, Run] = {}
         self._requests: SimpleQueue[tuple[Callable[[dict[Place, Run]], Any], Future[Any]]] = SimpleQueue()
         self._stop = threading.Event()
@@ -161,7 +169,7 @@ class KafkaHost:
             if error is None:
                 good.append(message)
             elif is_fatal(error):
-                raise KafkaException(error)
+                raise Fatal(f"{self.settings.group}: {error.str()}")
             elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
                 log.warning("consume", error=error.str())
         return good
@@ -231,8 +239,12 @@ class KafkaHost:
 
     def _follow_topics(self) -> None:
         wanted = frozenset(self._topics())
+        if self._given and self._subscribed == wanted != self._given:
+            wanted = self._given  # and in the next turn what is wanted
         settled = not self._rejoining and time.monotonic() >= self._patience_ends
         if wanted != self._subscribed and settled:
+            if self._given is not None:
+                self._given = frozenset()
             self._subscribed = wanted
             self._patience_ends = time.monotonic() + SUBSCRIBE_SECONDS
             if wanted:
@@ -247,6 +259,8 @@ class KafkaHost:
         """Build the processors of newly assigned partitions; runs inside `consume`, on the host's thread."""
         self._rejoining = False
         self._patience_ends = 0.0
+        if self._given is None:
+            self._given = frozenset(partition.topic for partition in partitions)
         self.ready.clear()
         self._settle()
         starts = []
@@ -340,7 +354,7 @@ class KafkaHost:
     def _producer_settings(self) -> dict[str, Any]:
         return {
             **client_settings(self.settings.bootstrap, f"{self.settings.group}-{self.settings.instance}"),
-            "transaction.timeout.ms": 60_000,
+            "transaction.timeout.ms": self.settings.transaction_seconds * 1000,
             "linger.ms": 5,
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 2_000_000,

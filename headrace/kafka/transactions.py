@@ -7,8 +7,8 @@ settled, so neither commits nor records overtake each other.
 
 What a host may believe before `settle` returned: nothing. If a commit fails, everything folded since it began is void.
 
-After an outage a new client is taken: librdkafka 2.16 drops a broker that is away and keeps its handle as the group's
-coordinator, and the next `send_offsets_to_transaction` would wait for ever, whatever its timeout.
+A client outlives an outage of the broker, thanks to one of its settings (`headrace.kafka.admin`); a commit that hangs
+nevertheless, whatever its timeout, ends the process.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,13 +17,10 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from headrace.errors import Fatal
 from headrace.processor import Outputs
-
-log = structlog.get_logger("headrace.transactions")
 
 TIMEOUT_SECONDS = 30.0
 STUCK_SECONDS = 150.0
@@ -98,9 +95,7 @@ class _Writer:
 
     def __init__(self, settings: dict[str, Any], transactional_id: str) -> None:
         self._id = transactional_id
-        self._settings = {**settings, "transactional.id": transactional_id, "error_cb": self._on_error}
-        self._worn = False
-        self._producer = Producer(self._settings)
+        self._producer = Producer({**settings, "transactional.id": transactional_id})
 
     def start(self) -> None:
         try:
@@ -109,12 +104,6 @@ class _Writer:
             raise Fatal(f"{self._id}: {failure.args[0].str()}") from failure
 
     def begin(self) -> None:
-        self._producer.poll(0)  # tells of an outage
-        if self._worn:
-            self._producer = Producer(self._settings)
-            self._producer.init_transactions(TIMEOUT_SECONDS)
-            self._worn = False
-            log.info("producer renewed", transactional_id=self._id)
         self._producer.begin_transaction()
 
     def produce(self, outputs: Outputs) -> None:
@@ -138,10 +127,6 @@ class _Writer:
         except KafkaException as failure:
             if failure.args[0].code() != KafkaError._STATE:  # _STATE: there was none to abort
                 raise Fatal(f"{self._id}: abort failed: {failure.args[0].str()}") from failure
-
-    def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._worn = True
 
 
 _Commit = tuple[Future[None], _Writer, list[TopicPartition], Any]

@@ -22,6 +22,12 @@ def test_listens_on_loopback_only_and_advertises_the_same_address():
     assert settings["controller.quorum.voters"] == "1@127.0.0.1:20002"
 
 
+def test_clients_may_be_sent_to_a_port_between_them_and_the_broker():
+    settings = parsed(configuration.server_properties(Ports(20_001, 20_002), advertised_port=20_003))
+    assert settings["listeners"] == "CLIENTS://127.0.0.1:20001,CONTROLLER://127.0.0.1:20002"
+    assert settings["advertised.listeners"] == "CLIENTS://127.0.0.1:20003"
+
+
 def test_loses_nothing_unless_a_topic_says_so():
     settings = parsed(configuration.server_properties(Ports(1, 2)))
     assert settings["auto.create.topics.enable"] == "false"
