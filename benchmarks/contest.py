@@ -16,10 +16,9 @@ from typing import NamedTuple
 
 from confluent_kafka import Producer
 
-from benchmarks.workload import MODELS, Labelled
+from benchmarks.workload import Labelled, contract_of, control_records
 from headrace.contracts.codec import encode
-from headrace.contracts.events import ContractAdopted, Label, ModelDeployed, Observation, StreamAnnounced
-from headrace.contracts.stream import Field, StreamContract
+from headrace.contracts.events import Label, Observation, StreamAnnounced
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, REGISTRY, topic
 from headrace.kafka import admin
 from headrace.kafka.producer import LogProducer
@@ -42,12 +41,8 @@ def fill(bootstrap: str, rows: list[Labelled], model: str) -> str:
     stream = f"bench-{uuid.uuid4().hex[:8]}"
     admin.ensure_platform_topics(bootstrap)
     admin.ensure_stream_topics(bootstrap, stream, 1)
-    names = sorted({name for row in rows[:2000] for name in row.x})
-    contract = StreamContract(stream, "binary", [Field(name, "number") for name in names])
-    values = [
-        encode(ContractAdopted("contract", 0, 1, contract.to_dict())),
-        encode(ModelDeployed("deploy", 0, model, 1, MODELS[model])),
-    ]
+    contract = contract_of(stream, rows[:2000])
+    values = control_records(contract, model)
     for row in rows:
         values.append(encode(Observation(row.id, row.id, row.at, dict(row.x))))
         values.append(encode(Label(row.id, row.id, row.at + 1, row.y)))
