@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from headrace.contracts.events import ContractAdopted, Label, LogRecord, ModelDeployed, Observation
+from headrace.contracts.left_out import Below
 from headrace.contracts.stream import LabelSpec
 from headrace.fold.edits import both, leaving_out
 from headrace.fold.log import Edit
@@ -35,7 +36,7 @@ def changing(plan: Plan, partition: int, progress: Progress) -> Edit:
     """The edit that makes of a partition's log the one that the plan asks about. `progress` is kept up to date."""
     edit = redeployed(plan)
     if plan.without:
-        edit = both(edit, leaving_out([(plan.without, None)], partition))
+        edit = both(edit, leaving_out([Below(plan.without)], partition))
     if plan.folded_from is not None or plan.end is not None:
         edit = both(edit, within(plan, progress))
     return edit
