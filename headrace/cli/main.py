@@ -15,6 +15,7 @@ from headrace.cli.common import Json, bootstrap_of, client_of
 from headrace.cli.home import Home
 from headrace.cli.models import models_app
 from headrace.cli.output import Output, guarded
+from headrace.cli.replays import replay
 from headrace.cli.streams import streams_app
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.add_typer(streams_app, name="stream")
 app.add_typer(models_app, name="model")
 app.add_typer(keys_app, name="key")
+app.command()(replay)
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 

@@ -17,6 +17,9 @@ from headrace.contracts.times import parse_ms, to_text
 from headrace.errors import Unusable
 from headrace.fold import specification
 
+SERVED = "served"
+"""In a report, what the champion of the time said, whichever it was."""
+
 POLICY = "wait=DURATION, expiry=drop|negative, second=ignore|correct"
 SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 MOST_MODELS = 12
@@ -134,6 +137,8 @@ def _check_models(plan: Plan, contract: contracts.StreamContract) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise Unusable(f"two models are called {twice!r}; models take their names from their files")
+    if SERVED in names:
+        raise Unusable(f"what happened is called {SERVED!r} in the report: give the model another name")
     for model in plan.models:
         try:
             specification.check(model.specification, task=contract.task, fields=contract.fields)

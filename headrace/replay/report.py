@@ -13,8 +13,8 @@ from typing import Any
 from headrace.contracts.stream import StreamContract
 from headrace.contracts.times import to_text
 from headrace.fold.metrics import BINS, BinaryTally
-from headrace.replay.plan import Plan
-from headrace.replay.tallies import SERVED, WIDTHS_MS, Pairing, Series, Tallies, error_edge
+from headrace.replay.plan import SERVED, Plan
+from headrace.replay.tallies import WIDTHS_MS, Pairing, Series, Tallies, error_edge
 from headrace.replay.whatif import Counted, Span
 
 CALIBRATION_BINS = 20
@@ -281,7 +281,9 @@ def difference(pairing: Pairing) -> dict[str, Any]:
     spread = sum((total - mean * n) ** 2 for n, total in windows)
     half = t_quantile(draws - 1) * sqrt(spread * draws / (draws - 1)) / count
     made["low"], made["high"] = mean - half, mean + half
-    if made["high"] < 0:
+    if made["low"] == made["high"] == 0:
+        made["verdict"] = "same"
+    elif made["high"] < 0:
         made["verdict"] = "better"
     elif made["low"] > 0:
         made["verdict"] = "worse"

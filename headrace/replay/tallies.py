@@ -21,7 +21,7 @@ WIDTHS_MS = (
     6 * _HOUR, 12 * _HOUR, _DAY, 7 * _DAY, 28 * _DAY, 84 * _DAY, 336 * _DAY, 3360 * _DAY, 33_600 * _DAY,
 )  # fmt: skip
 """Each divides the next, so that widening merges whole windows."""
-MOST_WINDOWS = 120
+MOST_WINDOWS = 80
 MOST_SERIES = 50
 """Model versions of the past that are told apart; the answers that were served are one series in any case."""
 MOST_CELLS = 2_500
@@ -29,9 +29,6 @@ MOST_CELLS = 2_500
 CONFIDENCE_BINS = 20
 ERROR_STEPS = 8
 """Bins of absolute errors to a doubling."""
-
-SERVED = "served"
-"""The series of what the champion of the time said, whichever it was."""
 
 
 class Series:
