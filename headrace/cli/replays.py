@@ -62,9 +62,6 @@ def replay(  # noqa: PLR0913, PLR0917  # one option each
     from headrace.contracts.left_out import parse
     from headrace.replay import plan as plans
 
-    def bound(text: str) -> plans.Bound | None:
-        return plans.parse_bound(text) if text else None
-
     home, output = Home.from_environment(), Output(as_json)
     bootstrap = bootstrap_of(home)
     with client_of(home) as client:
@@ -73,31 +70,39 @@ def replay(  # noqa: PLR0913, PLR0917  # one option each
     plan = plans.Plan(
         stream,
         models,
-        start=bound(start),
-        end=bound(end),
-        warm_up=bound(warm_up),
+        start=plans.parse_bound(start),
+        end=plans.parse_bound(end),
+        warm_up=plans.parse_bound(warm_up),
         policy=plans.parse_policy(label_policy),
         thresholds=plans.parse_thresholds(threshold or []),
         without=parse(without or []),
     )
-    options = {"--from": start, "--to": end, "--warm-up": warm_up, "--label-policy": label_policy}
-    command = ["headrace", "replay", stream]
-    command += [word for one in model for word in ("--model", one)]
-    command += [word for name, value in options.items() if value for word in (name, value)]
-    command += [word for one in threshold or [] for word in ("--threshold", one)]
-    command += [word for one in without or [] for word in ("--without", one)]
-    document = _run(home, output, bootstrap, plan, contract, shlex.join(command), fresh=fresh)
+    single = {"--from": start, "--to": end, "--warm-up": warm_up, "--label-policy": label_policy}
+    several = {"--model": model, "--threshold": threshold or [], "--without": without or []}
+    command = _command(stream, single, several)
+    document = _run(home, output, bootstrap, plan, contract, command, fresh=fresh)
     if html is not None:
-        from headrace.replay.page import page
-
-        try:
-            html.write_text(page(document), encoding="utf-8")
-        except OSError as error:
-            raise Unusable(f"{html} cannot be written: {error.strerror}") from None
+        _write_page(html, document)
     output.answer(document)
     show(output, document)
     if html is not None:
         output.next(f"{html} shows more: over time, calibration, thresholds")
+
+
+def _command(stream: str, single: dict[str, str], several: dict[str, list[str]]) -> str:
+    """What asks the same question again."""
+    words = [word for name, values in several.items() for value in values for word in (name, value)]
+    words += [word for name, value in single.items() if value for word in (name, value)]
+    return shlex.join(["headrace", "replay", stream, *words])
+
+
+def _write_page(path: Path, document: dict[str, Any]) -> None:
+    from headrace.replay.page import page
+
+    try:
+        path.write_text(page(document), encoding="utf-8")
+    except OSError as error:
+        raise Unusable(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _run(

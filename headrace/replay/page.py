@@ -162,8 +162,8 @@ def _threshold_table(document: Document) -> str:
     heads = "".join(f"<th>{escape(NAMES.get(name, name.upper()))}</th>" for name in columns)
     return (
         '<section><h2>Thresholds</h2><p class="quiet">If all with a score from the threshold on had been called '
-        'positive; what happened too, had its scores been read so.</p><div class="wide"><table><thead><tr><th>model</th>'
-        f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
+        'positive; what happened too, had its scores been read so.</p><div class="wide"><table><thead><tr>'
+        f"<th>model</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
 

@@ -148,8 +148,10 @@ def _check_models(plan: Plan, contract: contracts.StreamContract) -> None:
             ) from None
 
 
-def parse_bound(text: str) -> Bound:
-    """An offset (digits alone) or an RFC 3339 event time. Raises `Unusable`."""
+def parse_bound(text: str) -> Bound | None:
+    """An offset (digits alone) or an RFC 3339 event time; None for "". Raises `Unusable`."""
+    if not text:
+        return None
     if text.isascii() and text.isdigit():
         return Bound("offset", int(text))
     try:

@@ -13,6 +13,12 @@ from typing import NamedTuple
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 18, 24, 36
 COLOURS = 8
+LARGEST = 1e100
+"""What is further out is held at the border."""
+SMALLEST = 1e-90
+"""What is nearer to nought is nought."""
+SMALLEST_SPREAD = 1e-9
+"""Relative; what differs less is drawn as one value."""
 
 Point = tuple[float, float]
 Label = Callable[[float], str]
@@ -48,10 +54,12 @@ def number(value: float) -> str:
 
 def linear(values: Sequence[float], title: str, *, label: Label = number, whole: bool = False) -> Axis:
     """An axis around values with round ticks; whole: exactly from the first to the last value."""
-    finite = [value for value in values if isfinite(value)] or [0.0, 1.0]
+    finite = [min(max(value, -LARGEST), LARGEST) for value in values if isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
-    if high <= low:
-        low, high = low - (abs(low) or 1.0) * 0.05, high + (abs(high) or 1.0) * 0.05
+    size = max(abs(low), abs(high))
+    if high - low <= SMALLEST_SPREAD * size or size < SMALLEST:
+        around = 0.05 * size if size >= SMALLEST else 1.0
+        low, high = low - around, high + around
     step = _step((high - low) / 5)
     if not whole:
         low, high = floor(low / step) * step, ceil(high / step) * step

@@ -6,7 +6,7 @@ each window of time counts as one draw (windows are weighed by their outcomes), 
 """
 
 from itertools import accumulate
-from math import sqrt
+from math import isfinite, sqrt
 from statistics import NormalDist
 from typing import Any
 
@@ -133,8 +133,8 @@ def _model(
         "kind": kind,
         "role": role,
         **counts,
-        "metrics": total.view(),
-        "windows": [series.windows[at].view() if at in series.windows else None for at in windows],
+        "metrics": _finite(total.view()),
+        "windows": [_finite(series.windows[at].view()) if at in series.windows else None for at in windows],
     }
     if series.task == "binary":
         entry |= _binary(series, total)
@@ -143,6 +143,11 @@ def _model(
     else:
         entry["errors"] = _errors(series)
     return entry
+
+
+def _finite(view: dict[str, Any]) -> dict[str, Any]:
+    """A model that has run away has errors whose squares are infinite; JSON knows no such number."""
+    return {name: value if value is None or isfinite(value) else None for name, value in view.items()}
 
 
 # -- binary -----------------------------------------------------------------------------------------------------------
@@ -257,7 +262,7 @@ def _differences(plan: Plan, contract: StreamContract, tallies: Tallies) -> list
     ):
         for name, pairing in pairings.items():
             made = difference(pairing)
-            if made["count"]:
+            if made["mean"] is not None:
                 found.append({"model": name, "against": against, "loss": LOSSES[contract.task], **made})
     return found
 
@@ -276,10 +281,15 @@ def difference(pairing: Pairing) -> dict[str, Any]:
         "verdict": "unclear",
     }
     draws = len(windows)
-    if mean is None or draws < FEWEST_WINDOWS:
+    if mean is None or not isfinite(mean):
+        made["mean"] = None
+        return made
+    if draws < FEWEST_WINDOWS:
         return made
     spread = sum((total - mean * n) ** 2 for n, total in windows)
     half = t_quantile(draws - 1) * sqrt(spread * draws / (draws - 1)) / count
+    if not isfinite(half):
+        return made
     made["low"], made["high"] = mean - half, mean + half
     if made["low"] == made["high"] == 0:
         made["verdict"] = "same"

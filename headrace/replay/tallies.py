@@ -6,8 +6,9 @@ correction revises the same window. Windows widen by themselves: they begin at a
 whenever there would be too many. The only module of `headrace.replay` whose objects are saved.
 """
 
+import sys
 from collections.abc import Iterable
-from math import frexp, log
+from math import frexp, ldexp, log
 from typing import Any
 
 from headrace.contracts.events import Answer, Outcome, Prediction, Scalar
@@ -352,8 +353,10 @@ def error_edge(place: int) -> float:
     if place == -100_000:
         return 0.0
     exponent, step = divmod(place, ERROR_STEPS)
-    upper: float = 2.0**exponent * (0.5 + (step + 1) / (2 * ERROR_STEPS))
-    return upper
+    try:
+        return ldexp(0.5 + (step + 1) / (2 * ERROR_STEPS), exponent)
+    except OverflowError:
+        return sys.float_info.max
 
 
 def _widened(windows: dict[int, Any], factor: int, merge: Any) -> dict[int, Any]:
