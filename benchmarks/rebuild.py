@@ -27,8 +27,8 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.workload import contract_of, control_records, labelled, log_records, years
-from headrace.fold.shard import Shard
-from services.scoring.processor import CHUNK_RECORDS, _decode
+from headrace.fold.log import LogFold
+from services.scoring.processor import CHUNK_RECORDS
 
 ROOT = Path(__file__).resolve().parent.parent
 EVENTS = {"logistic": 1_000_000, "tree": 100_000, "arf10": 20_000}
@@ -75,7 +75,9 @@ def measure(home: Path, events: dict[str, int], rounds: int) -> dict[str, Any]:
 
 def summary(count: int, turns: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Medians, all rounds, and the rebuild's ratio to the loop, by wall time and by CPU time."""
-    rates = {who: statistics.median(turn["events_per_second"] for turn in some) for who, some in turns.items()}
+    rates = {
+        who: statistics.median(turn["events_per_second"] for turn in some) for who, some in turns.items()
+    }
     cpu = {who: statistics.median(turn["cpu_us"] for turn in some) for who, some in turns.items()}
     return {
         "events": count,
@@ -103,7 +105,8 @@ def fold(path: Path) -> dict[str, Any]:
     """Fold a log; the figures of this process."""
     with path.open("rb") as file:
         total = sum(1 for _ in file)
-    shard = Shard()
+    log_fold = LogFold()
+    shard = log_fold.shard
     memory: list[float] = []
     gc.collect()
     gc.freeze()
@@ -112,8 +115,7 @@ def fold(path: Path) -> dict[str, Any]:
     for offsets, values in _batches(path):
         for first in range(0, len(offsets), CHUNK_RECORDS):
             part = slice(first, first + CHUNK_RECORDS)
-            records, decoded, _ = _decode(offsets[part], values[part])
-            shard.fold(records, decoded)
+            log_fold.fold(offsets[part], values[part])
         if (offsets[-1] + 1) * 4 // total > len(memory):
             memory.append(_resident_mb())
     elapsed, spent = time.perf_counter() - start, time.process_time() - cpu

@@ -61,9 +61,7 @@ def years(count: int) -> Iterator[Labelled]:
             yield first
         else:
             shift = year * YEAR_MS
-            yield first._replace(
-                id=f"{first.id}+{year}", at=first.at + shift, landed=first.landed + shift
-            )
+            yield first._replace(id=f"{first.id}+{year}", at=first.at + shift, landed=first.landed + shift)
 
 
 def contract_of(stream: str, rows: list[Labelled]) -> StreamContract:

@@ -79,7 +79,13 @@ _SAFE_GLOBALS = frozenset(
         ("statistics", "NormalDist"),
     }
 )
-_SAFE_ROOTS = ("river", "headrace.fold", "headrace.contracts", "headrace.operators")
+_SAFE_ROOTS = (
+    "river",
+    "headrace.fold",
+    "headrace.contracts",
+    "headrace.operators",
+    "headrace.replay.tallies",
+)
 _NEVER_RIVER = (
     "river.datasets",
     "river.stream",

@@ -16,6 +16,7 @@ from headrace.cli.home import Home
 from headrace.cli.models import models_app
 from headrace.cli.output import Output, guarded
 from headrace.cli.past import rebuild, why
+from headrace.cli.replays import replay
 from headrace.cli.streams import streams_app
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.add_typer(models_app, name="model")
 app.add_typer(keys_app, name="key")
 app.command()(rebuild)
 app.command()(why)
+app.command()(replay)
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
