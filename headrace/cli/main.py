@@ -18,6 +18,7 @@ from headrace.cli.output import Output, guarded
 from headrace.cli.past import rebuild, why
 from headrace.cli.replays import replay
 from headrace.cli.streams import streams_app
+from headrace.cli.undo import undo
 
 app = typer.Typer(
     name="headrace",
@@ -31,6 +32,7 @@ app.add_typer(models_app, name="model")
 app.add_typer(keys_app, name="key")
 app.command()(rebuild)
 app.command()(why)
+app.command()(undo)
 app.command()(replay)
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

@@ -106,6 +106,11 @@ class AsyncClient:
         answer: dict[str, Any] = await self.send(calls.change_deployment(stream, model, change))
         return answer
 
+    async def rebuild_deployment(self, stream: str, model: str, without: Sequence[str]) -> dict[str, Any]:
+        """Let a deployed model go on as if some records had never been learnt; its new version and offsets."""
+        answer: dict[str, Any] = await self.send(calls.rebuild_deployment(stream, model, without))
+        return answer
+
     async def get(self, service: calls.ServiceName, path: str) -> Any:
         """Read any path of a service, e.g. `get("registry", "/v1/streams")`."""
         return await self.send(calls.get(service, path))

@@ -115,6 +115,12 @@ def change_deployment(stream: str, model: str, change: str) -> Call:
     return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),), repeatable=False)
 
 
+def rebuild_deployment(stream: str, model: str, without: Sequence[str]) -> Call:
+    """Let a deployed model go on as if some records had never been learnt (`entity:ID`, `source:NAME`, ...)."""
+    path = f"{_stream(stream, 'deployments')}/{quote(model, safe='')}/rebuild"
+    return _post("registry", path, {"without": list(without)})._replace(repeatable=False)
+
+
 def get(service: ServiceName, path: str) -> Call:
     """Read `path` of a service."""
     return Call(service, "GET", path)

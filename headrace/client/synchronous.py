@@ -109,6 +109,11 @@ class Client:
         answer: dict[str, Any] = self.send(calls.change_deployment(stream, model, change))
         return answer
 
+    def rebuild_deployment(self, stream: str, model: str, without: Sequence[str]) -> dict[str, Any]:
+        """Let a deployed model go on as if some records had never been learnt; its new version and offsets."""
+        answer: dict[str, Any] = self.send(calls.rebuild_deployment(stream, model, without))
+        return answer
+
     def get(self, service: calls.ServiceName, path: str) -> Any:
         """Read any path of a service, e.g. `get("registry", "/v1/streams")`."""
         return self.send(calls.get(service, path))

@@ -36,6 +36,8 @@ T = TypeVar("T")
 SUBSCRIBE_SECONDS = 20.0
 """How long a change of subscription waits for the assignment that the one before it must bring."""
 
+RETRY_SECONDS = 1.0
+
 FIRST_BATCH_RECORDS = 500
 BATCH_SECONDS = 0.25
 """A batch is sized so that folding it takes about this long: enough to pay for a transaction, little to repeat."""
@@ -147,6 +149,11 @@ class KafkaHost:
                 self._update_ready()
         except KafkaException as failure:
             self._recover_from(failure)
+        except Transient as failure:  # a processor could not read what it needs to fold this batch
+            log.warning("batch not folded", reason=str(failure))
+            self._transactions.abort()
+            self._rebuild = True
+            self._stop.wait(RETRY_SECONDS)
 
     def _adapt(self, records: int, seconds: float) -> None:
         """Let the next batch take about `BATCH_SECONDS`, changing by no more than a factor of two at a time."""
@@ -341,6 +348,8 @@ class KafkaHost:
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": self.settings.session_seconds * 1000,
             "heartbeat.interval.ms": 1000,
+            # Folding a log again for a rebuilt model happens between two polls; a process that hangs has other bounds.
+            "max.poll.interval.ms": 3_600_000,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
             "isolation.level": "read_committed",

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from pydantic import ValidationError
 
 from headrace.contracts import odcs
+from headrace.contracts.left_out import parse
 from headrace.contracts.stream import from_dict
 from headrace.errors import Unusable
 from headrace.keys import Key
@@ -279,15 +280,23 @@ def _deployment_routes(router: APIRouter, registry: Registry) -> None:
             with told():
                 changed, offsets = registry.change(stream, model, verb, key.name)
                 present = _found(registry, stream, model)
-            return views.Change(
-                stream=stream,
-                model=model,
-                version=present.version,
-                role=present.role,
-                frozen=present.frozen,
-                changed=changed,
-                offsets=offsets,
-            )
+            return _change(stream, present, changed=changed, offsets=offsets)
+
+    @router.post(
+        "/streams/{stream}/deployments/{model}/rebuild",
+        tags=["deployments"],
+        summary="Let a model go on as if some records had never been learnt",
+    )
+    def rebuild(
+        stream: StreamName,
+        model: ModelName,
+        request: Annotated[views.RebuildRequest, Body()],
+        key: Annotated[Key, Depends(operator)],
+    ) -> views.Change:
+        with told():
+            _, offsets = registry.rebuild(stream, model, parse(request.without), key.name)
+            present = _found(registry, stream, model)
+        return _change(stream, present, changed=True, offsets=offsets)
 
     add("promote", "Make a deployed model the champion")
     add("retire", "Take a model off a stream")
@@ -308,6 +317,20 @@ def _found(registry: Registry, stream: str, model: str) -> views.Deployment:
         if row.model == model:
             return _deployment(row, offsets)
     raise Absent(f"{model} is not deployed on {stream}")
+
+
+def _change(
+    stream: str, present: views.Deployment, *, changed: bool, offsets: dict[str, int] | None
+) -> views.Change:
+    return views.Change(
+        stream=stream,
+        model=present.model,
+        version=present.version,
+        role=present.role,
+        frozen=present.frozen,
+        changed=changed,
+        offsets=offsets,
+    )
 
 
 def _deployment(row: DeploymentRow, offsets: dict[str, int] | None) -> views.Deployment:
@@ -356,4 +379,6 @@ def _model_version(row: VersionRow) -> views.ModelVersion:
         created_at=views.rfc3339(row.created_ms),
         created_by=row.created_by,
         specification=row.specification,
+        parent=row.parent,
+        without=row.without,
     )

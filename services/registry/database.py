@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -40,13 +40,17 @@ class Database:
         self._writing = self._engine.execution_options(**{WRITING: True})
 
     def prepare(self) -> None:
-        """Make the tables if need be. Raises `Fatal` if they are of another version of the registry."""
+        """Make the tables, or bring those of schema 1 up to date. Raises `Fatal` if they are of another registry."""
 
         def work(session: Session) -> None:
             Base.metadata.create_all(session.connection())
             found = session.scalars(select(SchemaRow.version)).all()
             if not found:
                 session.add(SchemaRow(version=SCHEMA_VERSION))
+            elif list(found) == [1]:
+                for column in ("parent BIGINT", "without JSON"):
+                    session.execute(text(f"ALTER TABLE model_versions ADD COLUMN {column}"))
+                session.execute(update(SchemaRow).values(version=SCHEMA_VERSION))
             elif list(found) != [SCHEMA_VERSION]:
                 raise Fatal(f"the database has schema {found}, this registry needs {SCHEMA_VERSION}")
 

@@ -16,6 +16,7 @@ import structlog
 
 from headrace.contracts.compatibility import breaking_changes
 from headrace.contracts.events import Announcement, DeploymentAnnounced, StreamAnnounced
+from headrace.contracts.left_out import LeftOut
 from headrace.contracts.stream import StreamContract, from_dict
 from headrace.errors import Fatal, Transient, Unusable
 from headrace.fold import specification as specifications
@@ -136,6 +137,20 @@ class Registry:
         sequence = self.store.change(stream, model, verb, by)
         self._finish(stream)
         return sequence is not None, None if sequence is None else self._journal.offsets(stream, sequence)
+
+    def rebuild(
+        self, stream: str, model: str, without: LeftOut, by: str
+    ) -> tuple[int, dict[str, int] | None]:
+        """Let a deployed model go on as if some records had never been learnt: (new version, from which offsets on)."""
+        if not without:
+            raise Unusable("nothing is to be left out", where="without")
+        partitions = self.store.stream(stream).partitions
+        for part in without.offsets:
+            if part.partition >= partitions:
+                raise Unusable(f"{stream} has no partition {part.partition}", where="without")
+        sequence, version = self.store.rebuild(stream, model, without, by)
+        self._finish(stream)
+        return version, self._journal.offsets(stream, sequence)
 
     # -- finishing ----------------------------------------------------------------------------------------------------
 

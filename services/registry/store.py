@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable
 from hashlib import sha256
 from typing import Any, Literal, cast
 
+import msgspec
 from sqlalchemy import CursorResult, func, select, update
 from sqlalchemy.orm import Session
 
+from headrace.contracts.left_out import LeftOut, describe
 from headrace.contracts.stream import StreamContract
 from services.registry.database import Database, Stale
 from services.registry.domain import controls, lifecycle
@@ -229,6 +231,40 @@ class Store:
             self._record(session, stream, before, after, sequence)
             self._decide(session, row, identity, record, by)
             return sequence
+
+        return self._write(work)
+
+    def rebuild(self, stream: str, model: str, without: LeftOut, by: str) -> tuple[int, int]:
+        """Decide that a deployed model goes on without some records: (the decision's number, the new version).
+
+        Raises `Conflict`, `Absent`.
+        """
+
+        def work(session: Session) -> tuple[int, int]:
+            row = _stream(session, stream)
+            before = _line_up(session, stream)
+            sequence = row.sequence + 1
+            version = _latest_version(session, model) + 1
+            digest = sha256(f"rebuild/{stream}/{sequence}/{model}/{version}".encode()).hexdigest()
+            after = lifecycle.rebuild(before, model, version, digest)
+            parent = session.get_one(VersionRow, (model, before[model].version))
+            session.add(
+                VersionRow(
+                    model=model,
+                    version=version,
+                    digest=digest,
+                    specification=parent.specification,
+                    description=f"version {parent.version} on {stream} without {', '.join(describe(without))}",
+                    parent=parent.version,
+                    without=msgspec.to_builtins(without),
+                    created_ms=self._now_ms(),
+                    created_by=by,
+                )
+            )
+            identity, record = controls.rebuilt(stream, sequence, model, version, without)
+            self._record(session, stream, before, after, sequence, placed=model)
+            self._decide(session, row, identity, record, by)
+            return sequence, version
 
         return self._write(work)
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Base(DeclarativeBase):
@@ -56,7 +56,7 @@ class ModelRow(Base):
 
 
 class VersionRow(Base):
-    """A version of a model's specification."""
+    """A version of a model: its specification, or a rebuild of version `parent` `without` some records of a log."""
 
     __tablename__ = "model_versions"
     __table_args__ = (UniqueConstraint("model", "digest"),)
@@ -65,6 +65,8 @@ class VersionRow(Base):
     digest: Mapped[str]
     specification: Mapped[dict[str, Any]]
     description: Mapped[str]
+    parent: Mapped[int | None]
+    without: Mapped[dict[str, Any] | None]
     created_ms: Mapped[int]
     created_by: Mapped[str]
 

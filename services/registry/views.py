@@ -34,6 +34,12 @@ class DeploymentRequest(Strict):
     role: Literal["champion", "challenger"] = "champion"
 
 
+class RebuildRequest(Strict):
+    """What a model is to go on without: `entity:ID`, `source:NAME`, `offsets:P:FROM..TO`, `time:FROM..TO`."""
+
+    without: list[str] = Field(min_length=1, max_length=1000, examples=[["source:broken-sensor"]])
+
+
 class StreamCreated(BaseModel):
     """A stream and the version of its contract that now holds. created: whether this request changed anything."""
 
@@ -122,7 +128,7 @@ class ModelCreated(BaseModel):
 
 
 class ModelVersion(BaseModel):
-    """A version of a model's specification."""
+    """A version of a model. parent, without: set if it is a rebuild of that version without some records."""
 
     model: str
     version: int
@@ -131,6 +137,8 @@ class ModelVersion(BaseModel):
     created_at: str
     created_by: str
     specification: dict[str, Any]
+    parent: int | None = None
+    without: dict[str, Any] | None = None
 
 
 class ModelSummary(BaseModel):

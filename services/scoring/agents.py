@@ -4,7 +4,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from headrace.contracts.topics import LOG, SCORING_GROUP, topic
 from headrace.kafka.follower import RegistryFollower
+from headrace.kafka.history import KafkaHistory
 from headrace.kafka.host import HostSettings, KafkaHost
+from headrace.replay.rebuild import LogRebuilder
 from headrace.snapshots import SnapshotStore, snapshot_key
 from services.scoring.processor import ScoringProcessor
 from services.scoring.settings import ScoringSettings
@@ -23,6 +25,8 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
         follower.check()
         return [topic(LOG, stream) for stream in list(follower.streams)]
 
+    snapshots = SnapshotStore(settings.snapshot_folder, snapshot_key(settings.snapshot_key_file))
+    rebuilder = LogRebuilder(KafkaHistory(settings.bootstrap), snapshots)
     return KafkaHost(
         HostSettings(
             settings.bootstrap,
@@ -31,9 +35,9 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
             batch_records=settings.batch_records,
             snapshot_records=settings.snapshot_records,
         ),
-        ScoringProcessor,
+        lambda name, partition: ScoringProcessor(name, partition, rebuilder),
         logs,
-        snapshots=SnapshotStore(settings.snapshot_folder, snapshot_key(settings.snapshot_key_file)),
+        snapshots=snapshots,
         observe=_observe,
     )
 

@@ -24,7 +24,10 @@ def _shard_view(shard: Shard) -> dict[str, Any]:
         "offset": shard.offset,
         "watermark": shard.watermark,
         **_counts(shard.counters, shard.pending),
-        "models": [_model_view([slot]) for slot in shard.slots.values()],
+        "models": [
+            {**_model_view([slot]), "since": slot.since, "left_out": list(msgspec.to_builtins(slot.left_out))}
+            for slot in shard.slots.values()
+        ],
     }
 
 

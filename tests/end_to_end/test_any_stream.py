@@ -57,14 +57,14 @@ TREE = {
 }  # a linear model without decay diverges on the bikes, in plain River too
 
 
-def command(system: System, *words: str) -> Any:
+def command(system: System, *words: str, code: int = 0) -> Any:
     """Run `headrace WORDS --json` as a person would, and read what it prints."""
     environment = {**os.environ, "HEADRACE_HOME": str(system.home.path)}
     done = subprocess.run(
         [sys.executable, "-m", "headrace.cli.main", *words, "--json"],
         check=False, capture_output=True, text=True, timeout=280, env=environment, cwd=system.home.path,
     )  # fmt: skip
-    assert done.returncode == 0, f"headrace {' '.join(words)}\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == code, f"headrace {' '.join(words)}\n{done.stdout}\n{done.stderr}"
     return json.loads(done.stdout)
 
 

@@ -1,5 +1,6 @@
 """The line-up's rules: at most one champion, a repeat does nothing, and the fold does what the registry decides."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.contracts.codec import decode_log_record
+from headrace.contracts.left_out import LeftOut
 from headrace.errors import Unusable
+from headrace.fold.log import LogFold
+from headrace.fold.rebuilding import edit_of
 from headrace.fold.shard import Shard
 from services.registry.domain import controls, lifecycle
 from services.registry.domain.lifecycle import Conflict, Deployed
@@ -19,6 +23,7 @@ models = st.sampled_from(["a", "b", "c"])
 commands = st.one_of(
     st.tuples(st.just("deploy"), models, st.integers(1, 2), st.sampled_from(["champion", "challenger"])),
     st.tuples(st.sampled_from(["promote", "retire", "freeze", "unfreeze"]), models),
+    st.tuples(st.just("rebuild"), models, st.integers(3, 9)),
 )
 
 
@@ -31,6 +36,8 @@ def decide(line_up, command):
             return lifecycle.promote(line_up, model)
         case ("retire", model):
             return lifecycle.retire(line_up, model)
+        case ("rebuild", model, version):
+            return lifecycle.rebuild(line_up, model, version, f"digest-{model}-{version}")
         case (verb, model):
             return lifecycle.freeze(line_up, model, verb == "freeze")
 
@@ -40,13 +47,24 @@ def record(sequence, command):
     if command[0] == "deploy":
         _, model, version, role = command
         return controls.deployed("s", sequence, model, version, SPECIFICATION, role)
+    if command[0] == "rebuild":
+        return controls.rebuilt("s", sequence, command[1], command[2], LeftOut(["nobody"]))
     return controls.changed("s", sequence, command[1], command[0])
+
+
+def rebuilding(log, rebuild):
+    """What a host does for a `ModelRebuilt`: fold the log so far again."""
+    fold = LogFold(edit=edit_of(rebuild, 0))
+    fold.fold(range(len(log)), log)
+    return fold.shard
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(commands, max_size=20))
 def test_the_fold_does_what_the_registry_decides(asked):
     shard = Shard()
+    log = [controls.adopted("s", 1, CONTRACT)[1]]
+    shard.rebuilder = partial(rebuilding, log)
     identities = [controls.adopted("s", 1, CONTRACT)[0]]
     shard.fold([decode_log_record(controls.adopted("s", 1, CONTRACT)[1])], [0])
     line_up: dict[str, Deployed] = {}
@@ -57,13 +75,14 @@ def test_the_fold_does_what_the_registry_decides(asked):
             continue
         if after is None:
             continue
-        assert after != line_up or command[0] == "deploy"
+        assert after != line_up or command[0] in ("deploy", "rebuild")
         line_up = dict(after)
         identity, written = record(len(identities) + 1, command)
         identities.append(identity)
         folded = shard.fold([decode_log_record(written)], [len(identities) - 1])
+        log.append(written)
         assert folded.refused == []
-        assert decide(line_up, command) is None  # asking again does nothing
+        assert command[0] == "rebuild" or decide(line_up, command) is None  # asking again does nothing
 
         active = {model: placed for model, placed in line_up.items() if placed.role != "retired"}
         assert [placed.role for placed in active.values()].count("champion") <= 1

@@ -14,8 +14,10 @@ from headrace.contracts.events import (
     LearningFrozen,
     ModelDeployed,
     ModelPromoted,
+    ModelRebuilt,
     ModelRetired,
 )
+from headrace.contracts.left_out import LeftOut
 
 Verb = Literal["promote", "retire", "freeze", "unfreeze"]
 
@@ -38,6 +40,12 @@ def deployed(
     """Id and bytes of the record that puts a model on the stream."""
     identity = f"deploy/{stream}/{model}/{version}/{sequence}"
     return _written(ModelDeployed(identity, NO_EVENT_TIME, model, version, specification, role))
+
+
+def rebuilt(stream: str, sequence: int, model: str, version: int, without: LeftOut) -> tuple[str, bytes]:
+    """Id and bytes of the record that makes a model go on as if some records had never been learnt."""
+    identity = f"rebuild/{stream}/{model}/{version}/{sequence}"
+    return _written(ModelRebuilt(identity, NO_EVENT_TIME, model, version, without))
 
 
 def changed(stream: str, sequence: int, model: str, verb: Verb) -> tuple[str, bytes]:

@@ -108,6 +108,12 @@ def freeze(line_up: LineUp, model: str, frozen: bool) -> LineUp | None:
     return None if present.frozen == frozen else {**line_up, model: replace(present, frozen=frozen)}
 
 
+def rebuild(line_up: LineUp, model: str, version: int, digest: str) -> LineUp:
+    """Let a deployed model go on as another version of itself, in the same role, learning."""
+    present = _active(line_up, model)
+    return {**line_up, model: replace(present, version=version, digest=digest, frozen=False)}
+
+
 def _active(line_up: LineUp, model: str) -> Deployed:
     present = line_up.get(model)
     if present is None:

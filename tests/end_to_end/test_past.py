@@ -1,0 +1,139 @@
+"""Rebuild, why and undo against a running system: everything that was said is found again, and poison is unlearnt."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from river import linear_model, preprocessing
+
+from headrace.contracts.topics import LOG, PREDICTIONS, topic
+from headrace.kafka.tail import Tail
+from tests.end_to_end.system import System
+from tests.end_to_end.test_any_stream import command
+
+pytestmark = pytest.mark.broker
+
+STREAM = "machines"
+PARTITIONS = 2
+LIAR = "m3"
+CONTRACT: dict[str, Any] = {
+    "name": STREAM,
+    "task": "binary",
+    "entity": "machine",
+    "event_time": "at",
+    "partitions": PARTITIONS,
+    "fields": [
+        {"name": "machine", "type": "string", "required": True, "feature": False},
+        {"name": "at", "type": "time", "required": True},
+        {"name": "heat", "type": "number"},
+        {"name": "speed", "type": "number"},
+    ],
+    "label": {"name": "broken", "type": "boolean", "wait_seconds": 3_000_000},
+}
+LOGISTIC = {"model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"]}
+TREE = {"model": [{"class": "tree.HoeffdingTreeClassifier", "parameters": {"grace_period": 20}}]}
+
+
+def events(first: int, count: int) -> list[bytes]:
+    """Observations, each with its label some events later; one machine's labels are lies."""
+    chance = random.Random(first)
+    lines: list[tuple[int, dict[str, Any]]] = []
+    for number in range(first, first + count):
+        machine, at = f"m{number % 7}", 1_700_000_000_000 + 1000 * number
+        heat, speed = round(chance.uniform(-3, 3), 3), round(chance.uniform(-3, 3), 3)
+        broken = (heat + speed > 0) != (machine == LIAR)
+        identity = f"o{number}"
+        lines.append(
+            (2 * number, {"id": identity, "machine": machine, "at": at, "heat": heat, "speed": speed})
+        )
+        due = number + chance.randrange(1, 30)
+        lines.append((2 * due + 1, {"id": identity, "entity": machine, "label": broken, "at": at + 60_000}))
+    return [json.dumps(line).encode() for _, line in sorted(lines, key=lambda one: one[0])]
+
+
+def publish(system: System, lines: list[bytes]) -> None:
+    before = system.total(STREAM)["labels"]
+    for start in range(0, len(lines), 500):
+        assert system.client.publish(STREAM, lines[start : start + 500], "events").rejected == []
+    labels = sum(b'"label"' in line for line in lines)
+    system.wait(lambda: system.total(STREAM)["labels"] == before + labels)
+
+
+def read(system: System, name: str) -> list[tuple[int, int, dict[str, Any]]]:
+    """(partition, offset, document) of every record."""
+    tail = Tail(system.bootstrap, name, start="earliest")
+    found = []
+    while not tail.caught_up():
+        found += [(one.partition, one.offset, json.loads(one.value or b"")) for one in tail.read(5000, 1.0)]
+    tail.close()
+    return sorted(found, key=lambda one: one[:2])
+
+
+def expected(log: list[tuple[int, int, dict[str, Any]]], partition: int, undone_at: int) -> dict[int, float]:
+    """Scores by log offset from the hand-over on: a plain loop that never saw the liar before it."""
+    model: Any = preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    waiting: dict[str, dict[str, Any]] = {}
+    scores = {}
+    for number, offset, record in log:
+        if number != partition or (record.get("entity") == LIAR and offset < undone_at):
+            continue
+        if record["type"] == "observation":
+            if offset > undone_at:
+                scores[offset] = model.predict_proba_one(record["x"])[True]
+            waiting[record["id"]] = record["x"]
+        elif record["type"] == "label" and record["id"] in waiting:
+            model.learn_one(waiting.pop(record["id"]), record["y"])
+    return scores
+
+
+def test_the_past_is_found_again_and_poison_is_unlearnt(system: System) -> None:
+    system.client.create_stream(CONTRACT)
+    system.client.create_model("logistic", LOGISTIC)
+    system.client.create_model("tree", TREE)
+    system.client.deploy(STREAM, "logistic")
+    system.client.deploy(STREAM, "tree", role="challenger")
+    publish(system, events(0, 1200))
+
+    verified = command(system, "rebuild", "logistic@1", "--verify")
+    assert verified["well"] is True
+    assert sum(part["predictions"]["equal"] for part in verified["partitions"]) == 1200
+    assert sum(part["outcomes"]["equal"] for part in verified["partitions"]) == 1200
+    assert all(list(part["models"]) == ["logistic@1"] for part in verified["partitions"])
+
+    system.kill("scoring")  # what was said lives in the log, not in the process
+    story = command(system, "why", "o777")
+    assert story["equal"] is True
+    assert story["prediction"]["id"] == "o777"
+    assert [one["model"] for one in story["models"]] == ["logistic", "tree"]
+    assert story["models"][0]["score"] == story["prediction"]["score"]
+    assert story["label"]["y"] == story["outcome"]["y"]
+    place = f"{STREAM}/{story['partition']}/{story['offset']}"
+    assert command(system, "why", place)["models"] == story["models"]
+    assert command(system, "why", "o99999", code=1)["error"].startswith("no observation with the id")
+
+    undone = command(system, "undo", STREAM, "logistic", "--without", f"entity:{LIAR}")
+    assert undone["version"] == 2
+    assert sorted(map(int, undone["offsets"])) == [0, 1]
+    publish(system, events(1200, 300))
+    log, said = read(system, topic(LOG, STREAM)), read(system, topic(PREDICTIONS, STREAM))
+    compared = 0
+    for partition in range(PARTITIONS):
+        scores = expected(log, partition, int(undone["offsets"][str(partition)]))
+        emitted = {
+            one["offset"]: one["score"]
+            for number, _, one in said
+            if number == partition and one["version"] == 2
+        }
+        assert emitted == scores
+        compared += len(scores)
+    assert compared == 300
+    again = command(system, "rebuild", "logistic@2", "--stream", STREAM, "--verify")
+    assert again["well"] is True
+    assert sum(part["predictions"]["equal"] for part in again["partitions"]) == 1500
+    versions = system.client.get("registry", "/v1/models/logistic")["versions"]
+    assert [(one["version"], one["parent"]) for one in versions] == [(1, None), (2, 1)]
+    assert versions[1]["without"] == {"entities": [LIAR]}
+    placed = system.client.stream(STREAM)["deployments"]
+    assert [(one["version"], one["frozen"]) for one in placed if one["model"] == "logistic"] == [(2, False)]
+    assert command(system, "undo", STREAM, "logistic", "--without", "nonsense", code=1)["error"]
