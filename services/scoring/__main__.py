@@ -9,6 +9,7 @@ from headrace.runner import run_service, serve_with_host
 from headrace.web import create_app
 from services.scoring.agents import METRICS, build_host
 from services.scoring.api import build_routes
+from services.scoring.past import Past, Rechecker
 from services.scoring.settings import ScoringSettings
 
 
@@ -27,11 +28,23 @@ def _run(settings: ScoringSettings) -> int:
         ready=lambda: {"shards": host.ready.is_set(), "registry": follower.healthy()},
         metrics=METRICS,
     )
-    app.include_router(build_routes(host.call))
+    past = Past(settings)
+    app.include_router(build_routes(host.call, past.explain, lambda: sorted(follower.streams)))
+    rechecker = Rechecker(
+        past,
+        settings.bootstrap,
+        settings.recheck_seconds,
+        lambda: host.call(lambda runs: [place for place, run in runs.items() if not run.recovering]).result(
+            60
+        ),
+        METRICS,
+    )
+    rechecker.start()
     _calm_the_collector()
     try:
         return serve_with_host(app, host, address=settings.host, port=settings.port)
     finally:
+        rechecker.stop()
         follower.stop()
 
 

@@ -3,24 +3,29 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path, Query
 
 from headrace.contracts.topics import LOG, stream_of, topic
+from headrace.errors import Transient, Unusable
 from headrace.step import Run
 from headrace.web import Problem, require
 from services.scoring.processor import ScoringProcessor
 from services.scoring.views import stream_view
 
 Runs = dict[tuple[str, int], Run]
+Explain = Callable[[str, list[str]], dict[str, Any] | None]
 Ask = Callable[[Callable[[Runs], Any]], "Future[Any]"]
 
 ANSWER_SECONDS = 10.0
 
 
-def build_routes(ask: Ask) -> APIRouter:
-    """Routes over a host; `ask` runs a question on the host's thread between batches."""
+def build_routes(ask: Ask, explain: Explain, streams_known: Callable[[], list[str]]) -> APIRouter:
+    """Routes over a host; `ask` runs a question on the host's thread between batches.
+
+    explain: (observation id, streams to look in) -> everything about its prediction, None if there is none.
+    """
     routes = APIRouter(prefix="/v1", tags=["scoring"])
 
     async def answer(question: Callable[[Runs], Any]) -> Any:
@@ -45,6 +50,25 @@ def build_routes(ask: Ask) -> APIRouter:
         if view is None:
             raise Problem(404, "Unknown stream", f"no shard of {stream!r} is held here")
         return view
+
+    @routes.get("/predictions/{identity:path}", dependencies=[Depends(require("operator"))])
+    def prediction(
+        identity: Annotated[str, Path(max_length=256, description="Id of the observation")],
+        stream: Annotated[str, Query(max_length=63, description="Only on this stream")] = "",
+    ) -> dict[str, Any]:
+        """One prediction taken apart and computed again (docs/time-travel.md); takes seconds."""
+        known = streams_known()
+        if stream and stream not in known:
+            raise Problem(404, "Unknown stream", f"there is no stream {stream!r}")
+        try:
+            story = explain(identity, [stream] if stream else known)
+        except Transient as error:
+            raise Problem(503, "Busy", str(error), headers={"Retry-After": "5"}) from None
+        except Unusable as error:
+            raise Problem(409, "Cannot be told", str(error)) from None
+        if story is None:
+            raise Problem(404, "Unknown prediction", f"no observation has the id {identity!r}")
+        return story
 
     return routes
 

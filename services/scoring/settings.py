@@ -22,6 +22,8 @@ class ScoringSettings(BaseSettings):
     """Most log records in one transaction."""
     snapshot_records: int = Field(200_000, ge=0, validation_alias="HEADRACE_SCORING_SNAPSHOT_RECORDS")
     """Log records between two snapshots of a partition; 0 takes none."""
+    recheck_seconds: float = Field(3600.0, ge=0, validation_alias="HEADRACE_SCORING_RECHECK_SECONDS")
+    """Seconds between two sampled checks (a stretch of a log is folded again and compared); 0: none."""
 
     @property
     def key_file(self) -> Path:

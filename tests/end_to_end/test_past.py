@@ -5,10 +5,15 @@ import random
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from river import linear_model, preprocessing
 
-from headrace.contracts.topics import LOG, PREDICTIONS, topic
+from headrace.client import ServiceProblem
+from headrace.contracts.topics import ALERTS, LOG, PREDICTIONS, topic
+from headrace.kafka.producer import LogProducer
 from headrace.kafka.tail import Tail
+from services.scoring.past import Past, Rechecker
+from services.scoring.settings import ScoringSettings
 from tests.end_to_end.system import System
 from tests.end_to_end.test_any_stream import command
 
@@ -112,6 +117,13 @@ def test_the_past_is_found_again_and_poison_is_unlearnt(system: System) -> None:
     assert command(system, "why", place)["models"] == story["models"]
     assert command(system, "why", "o99999", code=1)["error"].startswith("no observation with the id")
 
+    assert system.client.get("scoring", "/v1/predictions/o777") == story
+    assert system.client.get("scoring", f"/v1/predictions/o777?stream={STREAM}") == story
+    for path in ("o99999", "o777?stream=nowhere"):
+        with pytest.raises(ServiceProblem) as problem:
+            system.client.get("scoring", f"/v1/predictions/{path}")
+        assert problem.value.status == 404
+
     undone = command(system, "undo", STREAM, "logistic", "--without", f"entity:{LIAR}")
     assert undone["version"] == 2
     assert sorted(map(int, undone["offsets"])) == [0, 1]
@@ -137,3 +149,29 @@ def test_the_past_is_found_again_and_poison_is_unlearnt(system: System) -> None:
     placed = system.client.stream(STREAM)["deployments"]
     assert [(one["version"], one["frozen"]) for one in placed if one["model"] == "logistic"] == [(2, False)]
     assert command(system, "undo", STREAM, "logistic", "--without", "nonsense", code=1)["error"]
+    a_forged_prediction_is_noticed(system, said)
+
+
+def a_forged_prediction_is_noticed(system: System, said: list[tuple[int, int, dict[str, Any]]]) -> None:
+    """The sampled check is silent about what is true, and tells of what somebody else wrote."""
+    metrics = CollectorRegistry()
+    settings = ScoringSettings(bootstrap=system.bootstrap, home=system.home.path)
+    rechecker = Rechecker(Past(settings), system.bootstrap, 0, list, metrics)
+
+    def counted(result: str) -> float:
+        labels = {"stream": STREAM, "result": result}
+        return metrics.get_sample_value("headrace_scoring_rechecks_total", labels) or 0
+
+    place = (topic(LOG, STREAM), 1)
+    for pick in (0.0, 0.999):
+        rechecker.check(place, pick)
+    assert (counted("equal"), counted("different"), counted("not_done")) == (2, 0, 0)
+    _, _, true = next(one for one in said if one[0] == 1)
+    producer = LogProducer(system.bootstrap, client_id="forger")
+    forged = json.dumps({**true, "score": 0.5}).encode()
+    producer.send(topic(PREDICTIONS, STREAM), [{"key": b"m1", "value": forged}], 1).result(30)
+    producer.close(5)
+    rechecker.check(place, 0.999)
+    assert counted("different") == 1
+    alerts = [one for _, _, one in read(system, ALERTS.name) if one["rule"] == "rebuild-differs"]
+    assert [(one["stream"], one["value"], one["state"]) for one in alerts] == [(STREAM, 1.0, "firing")]
