@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 import typer
 import yaml
@@ -46,6 +47,29 @@ def deploy(
         f"headrace tail predictions {stream}    shows its answers",
         "headrace status                     shows how good they are",
     )
+
+
+@models_app.command()
+@guarded
+def live(
+    stream: Annotated[str, typer.Argument(help="Name of the stream.")],
+    at: Annotated[str, typer.Option(help="RFC 3339 time (default: now).")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show which models stood on a stream at any time, since when, and who decided it."""
+    home, output = Home.from_environment(), Output(as_json)
+    query = f"live?{urlencode({'at': at})}" if at else "live"
+    with client_of(home) as client:
+        found: dict[str, Any] = client.get("registry", f"{calls.stream_path(stream)}/{query}")
+    output.answer(found)
+    champion = found["champion"]
+    output.say(
+        f"{found['at']}: {champion['model']}@{champion['version']} answered"
+        if champion
+        else "nobody answered"
+    )
+    columns = ("model", "version", "role", "frozen", "decided_at", "decided_by", "offsets")
+    output.table(columns, [[one.get(column) for column in columns] for one in found["models"]])
 
 
 @models_app.command("list")

@@ -5,11 +5,15 @@ transaction in which it makes it.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from headrace.contracts.codec import decode_log_record
+from headrace.contracts.events import Control
 from services.registry.database import Database
+from services.registry.domain.history import Decision
 from services.registry.tables import ControlRow, StreamRow
 
 
@@ -54,6 +58,32 @@ class Journal:
         """Where a decision lies in the log; None if it is pending."""
         query = select(ControlRow.offsets).where(ControlRow.stream == stream, ControlRow.sequence == sequence)
         return self._read(lambda session: session.scalar(query))
+
+    def decided(self, stream: str, at_ms: int) -> list[Decision]:
+        """Every decision about a stream up to a moment, oldest first."""
+        latest = select(func.max(ControlRow.sequence)).where(
+            ControlRow.stream == stream, ControlRow.made_ms <= at_ms
+        )
+
+        def work(session: Session) -> list[Decision]:
+            # Up to the last one by then: should the clock have been set back, decisions still come in their order.
+            query = (
+                select(ControlRow)
+                .where(ControlRow.stream == stream, ControlRow.sequence <= (session.scalar(latest) or 0))
+                .order_by(ControlRow.sequence)
+            )
+            return [
+                Decision(
+                    row.sequence,
+                    cast(Control, decode_log_record(row.record)),
+                    row.made_ms,
+                    row.made_by,
+                    row.offsets,
+                )
+                for row in session.scalars(query)
+            ]
+
+        return self._read(work)
 
     def unsettled(self) -> list[str]:
         """Streams with a decision that is pending or not announced."""

@@ -21,6 +21,7 @@ from headrace.contracts.stream import StreamContract, from_dict
 from headrace.errors import Fatal, Transient, Unusable
 from headrace.fold import specification as specifications
 from services.registry.domain.controls import Verb
+from services.registry.domain.history import Standing, standing
 from services.registry.domain.lifecycle import Conflict, check_model_name
 from services.registry.journal import Journal
 from services.registry.store import Absent, Store
@@ -151,6 +152,11 @@ class Registry:
         sequence, version = self.store.rebuild(stream, model, without, by)
         self._finish(stream)
         return version, self._journal.offsets(stream, sequence)
+
+    def live(self, stream: str, at_ms: int) -> Standing:
+        """Who stood on a stream at a moment. Raises `Absent`."""
+        self.store.stream(stream)
+        return standing(self._journal.decided(stream, at_ms))
 
     # -- finishing ----------------------------------------------------------------------------------------------------
 

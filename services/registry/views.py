@@ -90,6 +90,28 @@ class Deployments(BaseModel):
     deployments: list[Deployment]
 
 
+class Stood(BaseModel):
+    """A model's place at a moment, and the decision that put it there; offsets: from where on in each partition."""
+
+    model: str
+    version: int
+    role: Standing
+    frozen: bool
+    decision: str
+    decided_at: str
+    decided_by: str
+    offsets: dict[str, int] | None
+
+
+class LineUpThen(BaseModel):
+    """Who stood on a stream at a moment. champion: whose answers were served; None: nobody's."""
+
+    stream: str
+    at: str
+    champion: Stood | None
+    models: list[Stood]
+
+
 class StreamDetail(BaseModel):
     """A stream: its contract in the plain form and its deployments."""
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from river import linear_model, preprocessing
 
 from headrace.client import ServiceProblem
 from headrace.contracts.topics import ALERTS, LOG, PREDICTIONS, topic
+from headrace.contracts.times import to_text
 from headrace.kafka.producer import LogProducer
 from headrace.kafka.tail import Tail
 from services.scoring.past import Past, Rechecker
@@ -124,6 +126,7 @@ def test_the_past_is_found_again_and_poison_is_unlearnt(system: System) -> None:
             system.client.get("scoring", f"/v1/predictions/{path}")
         assert problem.value.status == 404
 
+    before_it = to_text(time.time_ns() // 1_000_000)
     undone = command(system, "undo", STREAM, "logistic", "--without", f"entity:{LIAR}")
     assert undone["version"] == 2
     assert sorted(map(int, undone["offsets"])) == [0, 1]
@@ -149,6 +152,9 @@ def test_the_past_is_found_again_and_poison_is_unlearnt(system: System) -> None:
     placed = system.client.stream(STREAM)["deployments"]
     assert [(one["version"], one["frozen"]) for one in placed if one["model"] == "logistic"] == [(2, False)]
     assert command(system, "undo", STREAM, "logistic", "--without", "nonsense", code=1)["error"]
+    for at, version in (([], 2), (["--at", before_it], 1)):
+        then = command(system, "model", "live", STREAM, *at)["champion"]
+        assert (then["model"], then["version"], then["decided_by"]) == ("logistic", version, "cli")
     a_forged_prediction_is_noticed(system, said)
 
 
