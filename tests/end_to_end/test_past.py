@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from river import linear_model, preprocessing
 
 from headrace.client import ServiceProblem
-from headrace.contracts.topics import ALERTS, LOG, PREDICTIONS, topic
 from headrace.contracts.times import to_text
+from headrace.contracts.topics import ALERTS, LOG, PREDICTIONS, topic
 from headrace.kafka.producer import LogProducer
 from headrace.kafka.tail import Tail
 from services.scoring.past import Past, Rechecker
