@@ -116,6 +116,9 @@ class FakeLog:
         self.crash_after = False
         self.away = False
 
+    def check(self) -> None:
+        """Always fit to go on."""
+
     def step(self, effect):
         if self.away:
             raise Transient("the broker is away")
