@@ -176,7 +176,7 @@ class KafkaHost:
             if error is None:
                 good.append(message)
             elif is_fatal(error):
-                raise Fatal(f"{self.settings.group}: {error.str()}")
+                raise KafkaException(error)
             elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
                 log.warning("consume", error=error.str())
         return good

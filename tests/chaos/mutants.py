@@ -8,7 +8,8 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from headrace.kafka import checkpoints, host, transactions
+from headrace import recovery
+from headrace.kafka import host, transactions
 from headrace.step import Run
 from tests.chaos.points import find
 
@@ -49,7 +50,7 @@ def recover_aloud() -> None:
         def __init__(self, processor: Any, *, position: int, silent_until: int) -> None:
             super().__init__(processor, position=position, silent_until=position)
 
-    for module in (host, checkpoints):
+    for module in (host, recovery):
         assert module.Run is Run  # type: ignore[attr-defined]  # imported there
         module.Run = Loud  # type: ignore[attr-defined,misc]  # as above
 

@@ -40,7 +40,7 @@ HOST_POINTS = {
 SNAPSHOT_POINTS = {
     "before_snapshot": Place("headrace.snapshots", "SnapshotStore.put", False),
     "after_snapshot": Place("headrace.snapshots", "SnapshotStore.put", True),
-    "during_recovery": Place("headrace.kafka.checkpoints", "Checkpoints.restore", True),
+    "during_recovery": Place("headrace.recovery", "Checkpoints.restore", True),
 }
 INGEST_POINTS = {
     "after_acknowledged": Place("services.ingest.intake", "Intake._landed", True),
