@@ -1,6 +1,6 @@
 """`make bench`: speed against the bare River loop, Faust and Quix Streams, in one run on one machine.
 
-Contestants take turns for some rounds and medians are compared, as a machine's speed wanders. Prints one JSON object
+What is left out (`--only rebuild`) keeps its last figures. Contestants take turns for some rounds and medians are compared, as a machine's speed wanders. Prints one JSON object
 and writes it to benchmarks/results/latest.json. Only loopback is used.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import contest, ingest_http
+from benchmarks import contest, ingest_http, rebuild
 from benchmarks.workload import MODELS, labelled
 from headrace.broker import EmbeddedBroker
 
@@ -35,17 +35,21 @@ def main() -> None:
     """Run what was asked for and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=["scoring", "faust", "quix", "http"])
+    parser.add_argument("--only", nargs="*", default=["scoring", "faust", "quix", "http", "rebuild"])
     parser.add_argument(
         "--output", type=Path, default=contest.ROOT / "benchmarks" / "results" / "latest.json"
     )
     asked = parser.parse_args()
+    results: dict[str, Any] = json.loads(asked.output.read_text("utf-8")) if asked.output.exists() else {}
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         home = Path(folder)
+        if "rebuild" in asked.only:
+            results["rebuild"] = rebuild.measure(home, rebuild.EVENTS, asked.rounds)
         broker = EmbeddedBroker(home / "kafka")
         try:
             bootstrap = broker.start().bootstrap_servers
-            results = run(bootstrap, home, asked.rounds, asked.only)
+            if {"scoring", "faust", "quix"} & set(asked.only):
+                results |= run(bootstrap, home, asked.rounds, asked.only)
             if "http" in asked.only:
                 say("HTTP")
                 results["wait_for_prediction"] = ingest_http.measure_waiting(bootstrap, home / "waiting")

@@ -369,9 +369,8 @@ class Shard:
         del self.slots[slot.model]
         if self.champion is slot:
             self.champion = None
-        for (
-            waiting
-        ) in self._waiting.values():  # or each would keep a model that has left until its label comes
+        # Or each that waits would keep a model that has left until its label comes.
+        for waiting in self._waiting.values():
             if any(asked[0] is slot for asked in waiting.asked):
                 waiting.asked = tuple([asked for asked in waiting.asked if asked[0] is not slot])
 
