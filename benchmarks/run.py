@@ -1,7 +1,8 @@
 """`make bench`: speed against the bare River loop, Faust and Quix Streams, in one run on one machine.
 
-What is left out (`--only rebuild`) keeps its last figures. Contestants take turns for some rounds and medians are compared, as a machine's speed wanders. Prints one JSON object
-and writes it to benchmarks/results/latest.json. Only loopback is used.
+Contestants take turns for some rounds and medians are compared, as a machine's speed wanders. Prints one JSON object
+and writes it to benchmarks/results/latest.json; what was not asked for (`--only rebuild`) keeps its last figures there.
+Only loopback is used.
 """
 
 import argparse
@@ -44,7 +45,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         home = Path(folder)
         if "rebuild" in asked.only:
-            results["rebuild"] = rebuild.measure(home, rebuild.EVENTS, asked.rounds)
+            results["rebuild"] = {
+                "at": time.strftime("%F"),
+                **rebuild.measure(home, rebuild.EVENTS, asked.rounds),
+            }
         broker = EmbeddedBroker(home / "kafka")
         try:
             bootstrap = broker.start().bootstrap_servers
@@ -56,11 +60,12 @@ def main() -> None:
                 results["ingest"] = ingest_http.measure_events(bootstrap, home / "events")
         finally:
             broker.stop()
-    results["machine"] = {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "at": time.strftime("%F"),
-    }
+    if "scoring" in asked.only:
+        results["machine"] = {
+            "cores": os.cpu_count(),
+            "python": platform.python_version(),
+            "at": time.strftime("%F"),
+        }
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     asked.output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(results))
