@@ -32,6 +32,7 @@ def rebuild(
 ) -> None:
     """Fold the log again, from its start, into the very model that learnt from it; exit code 1 if it is another."""
     from headrace.replay import verify as verifying
+    from headrace.replay.plan import parse_bound
 
     home, output = Home.from_environment(), Output(as_json)
     name, _, version = model.partition("@")
@@ -40,14 +41,14 @@ def rebuild(
     with client_of(home) as client:
         stream = stream or _stream_of_model(client, name)
     sources = _sources(home)
-    offset, moment = _bound(at)
+    bound = parse_bound(at)
     verdicts = []
     with Bar(output, f"folding {stream} again", None) as bar:
         for partition in range(sources.partitions(stream)):
             scored = sources.answered(stream, partition)
-            stretch = verifying.Stretch(
-                stream, partition, scored if offset is None else min(offset, scored), at=moment
-            )
+            end = min(bound.value, scored) if bound is not None and bound.by == "offset" else scored
+            moment = bound.value if bound is not None and bound.by == "time" else None
+            stretch = verifying.Stretch(stream, partition, end, at=moment)
             snapshots = sources.snapshots(stream, partition) if verify else []
             verdict, _ = verifying.fold_again(
                 sources.history,
@@ -138,20 +139,6 @@ def _stream_of_model(client: Client, model: str) -> str:
         where = f"on several streams: {', '.join(names)}" if names else "on no stream"
         raise Unusable(f"{model} is {where}; say which with --stream")
     return names[0]
-
-
-def _bound(text: str) -> tuple[int | None, int | None]:
-    """(log offset, event time in ms) of what people write; both None for nothing."""
-    from headrace.contracts.times import parse_ms
-
-    if not text:
-        return None, None
-    if text.isdigit():
-        return int(text), None
-    try:
-        return None, parse_ms(text)
-    except ValueError:
-        raise Unusable(f"--at {text}: neither an offset nor an RFC 3339 time") from None
 
 
 def _place(text: str) -> tuple[str, int, int] | None:
