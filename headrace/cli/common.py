@@ -1,12 +1,15 @@
 """What every command begins with: the options they share, the client, the address of the broker."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.cli.home import Home
 from headrace.client import Client
 from headrace.errors import Unusable
+
+if TYPE_CHECKING:
+    from headrace.replay.sources import Sources
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program, and nothing else.")]
 
@@ -25,3 +28,11 @@ def bootstrap_of(home: Home) -> str:
     if not bootstrap:
         raise Unusable("nothing runs here yet; run: headrace up (or set HEADRACE_BOOTSTRAP)")
     return bootstrap
+
+
+def sources_of(home: Home) -> "Sources":
+    """What replays read: the logs (from $HEADRACE_ARCHIVE too) and, where they are on this machine, the snapshots."""
+    from headrace.replay.sources import Sources
+
+    archive = home.environment.get("HEADRACE_ARCHIVE", "")
+    return Sources.of(bootstrap_of(home), home.path / "snapshots", home.path / "snapshot.key", archive)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headrace.cli.common import Json, bootstrap_of, client_of
+from headrace.cli.common import Json, client_of, sources_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, count, guarded
 from headrace.cli.progress import Bar
@@ -40,7 +40,7 @@ def rebuild(
         raise Unusable(f"{model} is no MODEL@VERSION")
     with client_of(home) as client:
         stream = stream or _stream_of_model(client, name)
-    sources = _sources(home)
+    sources = sources_of(home)
     bound = parse_bound(at)
     verdicts = []
     with Bar(output, f"folding {stream} again", None) as bar:
@@ -88,7 +88,7 @@ def why(
     from headrace.replay.explain import Explainer
 
     home, output = Home.from_environment(), Output(as_json)
-    sources = _sources(home)
+    sources = sources_of(home)
     place = _place(prediction)
     with client_of(home) as client:
         streams = (
@@ -120,12 +120,6 @@ def why(
     _show_story(output, story)
     if story["equal"] is False:
         raise typer.Exit(1)
-
-
-def _sources(home: Home) -> Any:
-    from headrace.replay.sources import Sources
-
-    return Sources.of(bootstrap_of(home), home.path / "snapshots", home.path / "snapshot.key")
 
 
 def _stream_of_model(client: Client, model: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headrace.cli.common import Json, bootstrap_of, client_of
+from headrace.cli.common import Json, client_of, sources_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, count, duration, guarded
 from headrace.cli.progress import Bar
@@ -81,9 +81,8 @@ def _prepare(
     from headrace.contracts.topics import LOG, topic
     from headrace.fold.parts import Rebuild
     from headrace.replay.rebuild import LogRebuilder
-    from headrace.replay.sources import Sources
 
-    sources = Sources.of(bootstrap_of(home), home.path / "snapshots", home.path / "snapshot.key")
+    sources = sources_of(home)
     if sources.store is None:
         output.say("the snapshots are not on this machine: each shard will fold its log by itself")
         return

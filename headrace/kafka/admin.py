@@ -253,6 +253,19 @@ def offset_bounds(bootstrap: str, topic_name: str, partition: int) -> tuple[int,
     return _offsets(admin, [place], _EARLIEST)[place], _offsets(admin, [place], _LATEST)[place]
 
 
+def delete_below(bootstrap: str, topic_name: str, partition: int, offset: int) -> None:
+    """Remove a partition's records below an offset, for good. Raises `Transient` if the broker is away."""
+    admin = _admin(bootstrap)  # held until it has answered: a client that is collected never does
+    place = TopicPartition(topic_name, partition, offset)
+    try:
+        for future in admin.delete_records([place], request_timeout=REQUEST_TIMEOUT_SECONDS).values():
+            future.result(REQUEST_TIMEOUT_SECONDS)
+    except KafkaException as error:
+        raise from_kafka(error, f"trim {topic_name}/{partition}") from None
+    except TimeoutError:
+        raise Transient(f"trim {topic_name}/{partition}: the broker does not answer") from None
+
+
 def lag(bootstrap: str, group: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
     """Records between a consumer group's committed offset and the end, by (topic, partition).
 

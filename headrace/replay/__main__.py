@@ -30,6 +30,7 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     bootstrap: str
     snapshots: str
     key_file: str
+    archive: str
     streams: list[str]
     id: str = ""
     partition: int = 0
@@ -49,7 +50,7 @@ def main() -> int:
 
 
 def _answer(request: Request) -> Any:
-    sources = Sources.of(request.bootstrap, Path(request.snapshots), Path(request.key_file))
+    sources = Sources.of(request.bootstrap, Path(request.snapshots), Path(request.key_file), request.archive)
     if request.task == "recheck":
         verdict = recheck(sources, request.streams[0], request.partition, request.pick)
         return {**msgspec.to_builtins(verdict), "well": verdict.well}

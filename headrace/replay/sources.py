@@ -21,22 +21,29 @@ from headrace.snapshots import SnapshotStore
 @dataclass(frozen=True, slots=True)
 class Sources:
     """bootstrap: Kafka's address. store: scoring's snapshots; None where they are out of reach (replays then start at
-    the log's beginning).
+    the log's beginning). archive: its URL, "" if there is none.
     """
 
     bootstrap: str
     store: SnapshotStore | None
+    archive: str = ""
 
     @classmethod
-    def of(cls, bootstrap: str, snapshots: Path, key_file: Path) -> "Sources":
+    def of(cls, bootstrap: str, snapshots: Path, key_file: Path, archive: str) -> "Sources":
         """Snapshots are used if their key is there to check them with; it is never made here."""
         store = SnapshotStore(snapshots, key_file.read_bytes()) if key_file.is_file() else None
-        return cls(bootstrap, store)
+        return cls(bootstrap, store, archive)
 
     @property
     def history(self) -> History:
-        """What the topics hold."""
-        return KafkaHistory(self.bootstrap)
+        """What the topics hold, and below that the archive."""
+        live = KafkaHistory(self.bootstrap)
+        if not self.archive:
+            return live
+        from headrace.archive.history import ArchivedHistory
+        from headrace.archive.reading import Archive
+
+        return ArchivedHistory(live, Archive.at(self.archive))
 
     @property
     def states(self) -> States:

@@ -4,8 +4,10 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from headrace.errors import Fatal
 from headrace.keys import KeyRing
@@ -19,6 +21,9 @@ from services.registry.registry import Registry, now_ms
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
 
+if TYPE_CHECKING:
+    from services.registry.archiving import Archiving
+
 DESCRIPTION = "Contracts, model specifications, versions and deployments."
 
 
@@ -28,13 +33,19 @@ def compose(settings: RegistrySettings) -> FastAPI:
     database.prepare()
     log = KafkaControlLog(settings.bootstrap, replication=settings.replication)
     registry = Registry(Store(database, now_ms), Journal(database), log)
+    metrics = CollectorRegistry()
+    archiving = _archiving(settings, registry, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         settling = threading.Thread(target=registry.keep_settled, name="settling", daemon=True)
         settling.start()
+        if archiving is not None:
+            archiving.start()
         yield
         registry.stop()
+        if archiving is not None:
+            archiving.stop()
         settling.join(10.0)
         log.close()
         database.close()
@@ -52,11 +63,31 @@ def compose(settings: RegistrySettings) -> FastAPI:
         ready=ready,
         lifespan=lifespan,
         description=DESCRIPTION,
+        metrics=metrics,
     )
     app.state.log = log
     app.state.registry = registry
     app.include_router(build_routes(registry))
     return app
+
+
+def _archiving(
+    settings: RegistrySettings, registry: Registry, metrics: CollectorRegistry
+) -> "Archiving | None":
+    """What archives the logs; None if that was not asked for, and then nothing of it is loaded."""
+    if not settings.archive:
+        return None
+    from headrace.archive.reading import Archive
+    from services.registry.archiving import Archiving
+
+    return Archiving(
+        settings.bootstrap,
+        Archive.at(settings.archive),
+        registry.shapes,
+        lag_seconds=settings.archive_lag_seconds,
+        keep_records=settings.archive_keep_records,
+        metrics=metrics,
+    )
 
 
 def main() -> int:

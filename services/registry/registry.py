@@ -192,16 +192,20 @@ class Registry:
         stream are written again.
         """
         self._log.ensure_platform()
-        after = ""
-        while page := self.store.streams(PAGE, after):
-            for row in page:
-                try:
-                    self._restore(row.name, row.partitions)
-                except (Unusable, Absent) as error:
-                    # Its topics were made otherwise by somebody else: the other streams must not suffer for it.
-                    _log.error("a stream cannot be restored", stream=row.name, reason=str(error))
-            after = page[-1].name
+        for name, partitions in self.shapes():
+            try:
+                self._restore(name, partitions)
+            except (Unusable, Absent) as error:
+                # Its topics were made otherwise by somebody else: the other streams must not suffer for it.
+                _log.error("a stream cannot be restored", stream=name, reason=str(error))
         self.settled.set()
+
+    def shapes(self) -> list[tuple[str, int]]:
+        """Every stream and its number of partitions, by name."""
+        found: list[tuple[str, int]] = []
+        while page := self.store.streams(PAGE, found[-1][0] if found else ""):
+            found += [(row.name, row.partitions) for row in page]
+        return found
 
     def _restore(self, stream: str, partitions: int) -> None:
         self._log.ensure_stream(stream, partitions)

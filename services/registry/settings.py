@@ -20,6 +20,12 @@ class RegistrySettings(BaseSettings):
     """SQLAlchemy URL; empty is SQLite in the home folder. PostgreSQL: `postgresql+psycopg://user:password@host/name`."""
     replication: int = Field(1, ge=1, le=9, validation_alias="HEADRACE_REPLICATION")
     """Replicas of the topics that the registry makes; 3 on a cluster."""
+    archive: str = ""
+    """Where logs are archived: file:///folder, s3://bucket/prefix, gs://... or az://...; empty: nowhere."""
+    archive_lag_seconds: float = Field(3600.0, gt=0, validation_alias="HEADRACE_ARCHIVE_LAG_SECONDS")
+    """How far the archive may be behind a log that fills no segment."""
+    archive_keep_records: int = Field(0, ge=0, validation_alias="HEADRACE_ARCHIVE_KEEP_RECORDS")
+    """Newest offsets of a partition that stay in Kafka though archived; older ones are removed; 0: none are."""
 
     @property
     def key_file(self) -> Path:

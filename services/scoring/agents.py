@@ -4,9 +4,8 @@ from prometheus_client import CollectorRegistry, Counter
 
 from headrace.contracts.topics import LOG, SCORING_GROUP, topic
 from headrace.kafka.follower import RegistryFollower
-from headrace.kafka.history import KafkaHistory
 from headrace.kafka.host import HostSettings, KafkaHost
-from headrace.replay.rebuild import LogRebuilder
+from headrace.replay.sources import Sources
 from headrace.snapshots import SnapshotStore, snapshot_key
 from services.scoring.processor import ScoringProcessor
 from services.scoring.settings import ScoringSettings
@@ -26,7 +25,8 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
         return [topic(LOG, stream) for stream in list(follower.streams)]
 
     snapshots = SnapshotStore(settings.snapshot_folder, snapshot_key(settings.snapshot_key_file))
-    rebuilder = LogRebuilder(KafkaHistory(settings.bootstrap), snapshots)
+    sources = Sources(settings.bootstrap, snapshots, settings.archive)
+    rebuilder = sources.rebuilder
     return KafkaHost(
         HostSettings(
             settings.bootstrap,
@@ -34,10 +34,12 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
             settings.instance,
             batch_records=settings.batch_records,
             snapshot_records=settings.snapshot_records,
+            whole_log=True,
         ),
         lambda name, partition: ScoringProcessor(name, partition, rebuilder),
         logs,
         snapshots=snapshots,
+        history=sources.history if settings.archive else None,
         observe=_observe,
     )
 

@@ -38,6 +38,7 @@ class Past:
             "bootstrap": settings.bootstrap,
             "snapshots": str(settings.snapshot_folder),
             "key_file": str(settings.snapshot_key_file),
+            "archive": settings.archive,
         }
         self._turn = threading.Lock()
 

@@ -24,6 +24,8 @@ class ScoringSettings(BaseSettings):
     """Log records between two snapshots of a partition; 0 takes none."""
     recheck_seconds: float = Field(3600.0, ge=0, validation_alias="HEADRACE_SCORING_RECHECK_SECONDS")
     """Seconds between two sampled checks (a stretch of a log is folded again and compared); 0: none."""
+    archive: str = ""
+    """Where logs are archived, see the registry's; what Kafka no longer has is read from there."""
 
     @property
     def key_file(self) -> Path:
