@@ -12,6 +12,11 @@ from headrace.history import Bounds, History
 from headrace.processor import Batch
 
 
+def with_archive(live: History, url: str) -> History:
+    """The log behind `live` with the archive at `url` before it; `live` itself if `url` is empty."""
+    return ArchivedHistory(live, Archive.at(url)) if url else live
+
+
 class ArchivedHistory:
     """`headrace.history.History` over a live log and its archive."""
 

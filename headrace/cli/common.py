@@ -31,8 +31,7 @@ def bootstrap_of(home: Home) -> str:
 
 
 def sources_of(home: Home) -> "Sources":
-    """What replays read: the logs (from $HEADRACE_ARCHIVE too) and, where they are on this machine, the snapshots."""
+    """What replays read: the logs (from the archive too) and, where they are on this machine, the snapshots."""
     from headrace.replay.sources import Sources
 
-    archive = home.environment.get("HEADRACE_ARCHIVE", "")
-    return Sources.of(bootstrap_of(home), home.path / "snapshots", home.path / "snapshot.key", archive)
+    return Sources.of(bootstrap_of(home), home.path / "snapshots", home.path / "snapshot.key", home.archive)

@@ -113,6 +113,11 @@ class Home:
         return Path(self.environment.get("HEADRACE_KEYS") or self.path / "keys.json")
 
     @property
+    def archive(self) -> str:
+        """Where logs are archived (`$HEADRACE_ARCHIVE`), empty for nowhere."""
+        return self.environment.get("HEADRACE_ARCHIVE", "").strip()
+
+    @property
     def cli_key_file(self) -> Path:
         """The command line's own API key."""
         return self.path / "cli-key"

@@ -116,6 +116,7 @@ def _run(
     fresh: bool,
 ) -> dict[str, Any]:
     """The report; the state of the run is gone once it is there."""
+    from headrace.archive.history import with_archive
     from headrace.kafka.history import KafkaHistory
     from headrace.replay import plan as plans
     from headrace.replay.report import document
@@ -124,7 +125,7 @@ def _run(
     from headrace.snapshots import snapshot_key
 
     changed = plans.check(plan, contract)
-    history = KafkaHistory(bootstrap)
+    history = with_archive(KafkaHistory(bootstrap), home.archive)
     folder = home.path / REPLAYS
     thin_out(folder, plan.digest)
     bench = Workbench(folder / plan.digest, snapshot_key(home.path / "snapshot.key"))

@@ -1,61 +1,110 @@
-"""Records that a shard still has to fold and its topic no longer has: read from a longer history, a batch a turn.
+"""Partitions whose next records Kafka no longer has: brought up to where Kafka begins from a history, or refused.
 
-A consumer that asks for offsets which retention has removed is usually moved to the oldest record left. A model would
-then go on as another model, in silence. So a partition whose run stands below its topic's first offset is paused, and
-fed from the archive, through the same transactions as ever, until the topic can go on; without an archive the process
-ends and says what is gone.
+A consumer that is asked for offsets which were trimmed is usually moved to the oldest record left, without a word: a
+model that folds on from there is another model. A host whose processors need the whole log asks with
+`auto.offset.reset=error` and leaves such partitions to this module. It is not a check at the start, which trimming
+could overtake a moment later: the broker's own refusal begins it, whenever that comes.
+
+What it gives are batches like any others, for the host's one path of folding and committing.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any, NamedTuple
 
-from headrace.errors import Fatal, Unusable
+import structlog
+from confluent_kafka import KafkaError, TopicPartition
+
+from headrace.errors import Fatal, Transient, Unusable
 from headrace.history import History, gone
 from headrace.processor import Batch
 from headrace.recovery import Place
+from headrace.step import Run
+
+log = structlog.get_logger("headrace.backfill")
+
+OUT_OF_RANGE = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})
+"""What a consumer with `auto.offset.reset=error` says of a partition, and then reads it no further."""
+ANSWER_SECONDS = 10.0
 
 
-class Fed(NamedTuple):
-    """What a turn gives: batches, and the partitions whose topic can go on now."""
+class _Read(NamedTuple):
+    """A read under way. end: the oldest offset that Kafka had when it began."""
 
-    batches: dict[Place, Batch]
-    done: list[Place]
+    batches: Iterator[Batch]
+    end: int
 
 
-class Backfills:
-    """The partitions that are behind their topics. history: None knows no more than the topics."""
+class Backfill:
+    """For a host's thread, which owns `consumer`. history: opened when it is first needed; None if there is none."""
 
-    def __init__(self, history: History | None) -> None:
-        self._history = history
-        self._reads: dict[Place, Iterator[Batch]] = {}
+    def __init__(self, consumer: Any, history: Callable[[], History] | None) -> None:
+        self._consumer = consumer
+        self._open = history
+        self._history: History | None = None
+        self._reads: dict[Place, _Read | None] = {}
 
-    def begin(self, place: Place, position: int, first: int) -> None:
-        """The run at `place` needs offsets position <= offset < first. Raises `Fatal` if nobody has them."""
-        if self._history is None:
-            raise Fatal(gone(*place, position, first))
-        self._reads[place] = self._history.read(*place, position, first)
-
-    def __len__(self) -> int:
-        return len(self._reads)
-
-    def __contains__(self, place: Place) -> bool:
+    def __contains__(self, place: object) -> bool:
         return place in self._reads
 
-    def drop(self, place: Place) -> None:
-        """Forget what was to be read: the partition has been given up, or is built again."""
-        self._reads.pop(place, None)
+    def __bool__(self) -> bool:
+        return bool(self._reads)
 
-    def take(self) -> Fed:
-        """The next batch of each. Raises `Fatal` if records are gone, `Transient` while they cannot be read."""
-        fed = Fed({}, [])
-        for place, read in list(self._reads.items()):
+    def begin(self, place: Place) -> None:
+        """The consumer was refused this partition; or its run stands elsewhere now."""
+        self._reads[place] = None
+
+    def drop(self, places: Iterable[Place]) -> None:
+        """They belong to another process."""
+        for place in places:
+            self._reads.pop(place, None)
+
+    def batches(self, runs: dict[Place, Run], busy: Container[Place]) -> dict[Place, Batch]:
+        """The next batch of every partition that is behind Kafka's beginning, without those in `busy`.
+
+        A partition that has got there is given back to the consumer. Raises `Fatal` naming the records that are gone,
+        `KafkaException` if Kafka does not answer. A history that is away is asked again next time.
+        """
+        found = {}
+        for place in [place for place in self._reads if place not in busy and place in runs]:
             try:
-                batch = next(read, None)
-            except Unusable as error:
-                raise Fatal(str(error)) from None
-            if batch is None:
-                self.drop(place)
-                fed.done.append(place)
+                batch = self._next(place, runs[place])
+            except Transient as reason:
+                log.warning("backfill", topic=place[0], partition=place[1], reason=str(reason))
+                self._reads[place] = None
+            except Unusable as reason:
+                raise Fatal(str(reason)) from reason
             else:
-                fed.batches[place] = batch
-        return fed
+                if batch is not None:
+                    found[place] = batch
+        return found
+
+    def _next(self, place: Place, run: Run) -> Batch | None:
+        read = self._reads[place] or self._started(place, run.position)
+        self._reads[place] = read
+        batch = next(read.batches, None)
+        if batch is None:
+            # All below `end` is folded, also if only markers were left: asked for them, Kafka would refuse again.
+            run.position = max(run.position, read.end)
+            start = [TopicPartition(*place, run.position)]
+            # After the refusal it can neither be resumed nor sought.
+            self._consumer.incremental_unassign(start)
+            self._consumer.incremental_assign(start)
+            del self._reads[place]
+            log.info("backfilled", topic=place[0], partition=place[1], position=run.position)
+        return batch
+
+    def _started(self, place: Place, position: int) -> _Read:
+        first, end = self._consumer.get_watermark_offsets(TopicPartition(*place), ANSWER_SECONDS)
+        if position > end:
+            raise Fatal(
+                f"{place[0]}/{place[1]}: offset {position} is committed, but the log ends at {end}: "
+                f"it was lost, or made anew under the same name"
+            )
+        if position >= first:
+            return _Read(iter(()), first)
+        if self._open is None:
+            raise Fatal(gone(*place, position, first))
+        if self._history is None:
+            self._history = self._open()
+        log.info("backfilling", topic=place[0], partition=place[1], start=position, end=first)
+        return _Read(self._history.read(*place, position, first), first)

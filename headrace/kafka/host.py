@@ -23,7 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from headrace.errors import Fatal, Transient
 from headrace.history import History
 from headrace.kafka.admin import client_settings, is_fatal
-from headrace.kafka.backfill import Backfills
+from headrace.kafka.backfill import OUT_OF_RANGE, Backfill
 from headrace.kafka.checkpoints import Checkpoints
 from headrace.kafka.transactions import Transactions
 from headrace.processor import Batch, Outputs, Processor
@@ -56,8 +56,7 @@ class HostSettings:
     long Kafka ends an open transaction by itself: that of a process which died and stayed away keeps whoever takes over
     its partitions, and every reader, waiting until then. Folding does not count, only writing and committing.
     stateless: the processors keep nothing, so a start goes on from the committed offset and relives nothing.
-    whole_log: the processors must see every record there ever was; what retention has removed comes from the host's
-    history, or the process ends. Without it a topic is read from the oldest record left.
+    whole_log: the processors must be fed every record; without it, what Kafka no longer has is passed over.
     """
 
     bootstrap: str
@@ -83,16 +82,16 @@ class KafkaHost:
         topics: Callable[[], Iterable[str]],
         *,
         snapshots: SnapshotStore | None = None,
-        history: History | None = None,
+        history: Callable[[], History] | None = None,
         observe: Callable[[str, int, int], None] = lambda _topic, _records, _outputs: None,
     ) -> None:
+        """history: where `whole_log` finds what Kafka no longer has; without it, that ends the host."""
         self.settings = settings
         self._factory = factory
         self._topics = topics
         self._checkpoints = Checkpoints(
             settings.bootstrap, settings.group, snapshots, settings.snapshot_records
         )
-        self._backfills = Backfills(history)
         self._observe = observe
         self._subscribed: frozenset[str] = frozenset()
         # librdkafka 2.16 aborts the process when a subscription changes while it rejoins after a lost session, so a
@@ -109,6 +108,7 @@ class KafkaHost:
         self._rebuild = False
         self._limit = FIRST_BATCH_RECORDS
         self._consumer = Consumer(self._consumer_settings())
+        self._backfill = Backfill(self._consumer, history)
         self._transactions = Transactions(self._producer_settings(), f"{settings.group}-{settings.instance}")
         self.ready = threading.Event()
         """Set while every assigned partition is past its recovery."""
@@ -147,14 +147,14 @@ class KafkaHost:
             messages = self._consume()
             if self._rebuild:
                 self._rewind()
-            elif messages or self._backfills:
-                fed = self._backfills.take()
+                return
+            batches = _by_place(messages)
+            batches |= self._backfill.batches(self._runs, frozenset(batches))
+            if batches:
                 started = time.perf_counter()
-                self._transact({**_by_place(messages), **fed.batches})
-                if messages:
-                    self._adapt(len(messages), time.perf_counter() - started)
-                if fed.done:
-                    self._consumer.resume([TopicPartition(*place) for place in fed.done])
+                self._transact(batches)
+                records = sum(len(batch.offsets) for batch in batches.values())
+                self._adapt(records, time.perf_counter() - started)
             else:
                 self._transactions.settle()
                 self._update_ready()
@@ -179,7 +179,7 @@ class KafkaHost:
             self._stop.wait(self.settings.idle_seconds)
             return []
         limit = min(self._limit, self.settings.batch_records)
-        first = self._consumer.consume(1, 0.0 if self._backfills else self.settings.idle_seconds)
+        first: list[Any] = self._consumer.consume(1, 0.0 if self._backfill else self.settings.idle_seconds)
         more = self._consumer.consume(limit - 1, 0.0) if first and limit > 1 else []
         good = []
         for message in (*first, *more):
@@ -188,8 +188,8 @@ class KafkaHost:
                 good.append(message)
             elif is_fatal(error):
                 raise KafkaException(error)
-            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-                self._rebuild = True  # retention was faster than we: look again what is left
+            elif error.code() in OUT_OF_RANGE:
+                self._backfill.begin((message.topic(), message.partition()))
             elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
                 log.warning("consume", error=error.str())
         return good
@@ -247,9 +247,10 @@ class KafkaHost:
         try:
             for place in list(self._runs):
                 self._runs[place] = run = self._build(place)
-                self._consumer.seek(TopicPartition(*place, self._first_to_consume(place, run)))
-            self._consumer.resume([TopicPartition(*place) for place in self._runs])
-            self._pause_behind()
+                if place in self._backfill:
+                    self._backfill.begin(place)
+                else:
+                    self._consumer.seek(TopicPartition(*place, run.position))
         except (KafkaException, Transient) as failure:
             if isinstance(failure, KafkaException) and is_fatal(failure.args[0]):
                 raise  # `_recover_from` gives up
@@ -290,14 +291,13 @@ class KafkaHost:
             place = (partition.topic, partition.partition)
             try:
                 self._runs[place] = run = self._build(place)
-                starts.append(TopicPartition(*place, self._first_to_consume(place, run)))
             except (KafkaException, Transient) as failure:
                 raise Fatal(f"{place[0]}/{place[1]} cannot be taken over: {failure}") from failure
+            starts.append(TopicPartition(*place, run.position))
             log.info(
                 "assigned", topic=place[0], partition=place[1], position=run.position, until=run.silent_until
             )
         consumer.incremental_assign(starts)
-        self._pause_behind()
 
     def _on_lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         self._rejoining = True
@@ -305,9 +305,10 @@ class KafkaHost:
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         self._settle()  # the next owner starts from what is committed
-        for partition in partitions:
-            self._runs.pop((partition.topic, partition.partition), None)
-            self._backfills.drop((partition.topic, partition.partition))
+        places = [(partition.topic, partition.partition) for partition in partitions]
+        self._backfill.drop(places)
+        for place in places:
+            self._runs.pop(place, None)
         consumer.incremental_unassign(partitions)
 
     def _build(self, place: Place) -> Run:
@@ -317,25 +318,6 @@ class KafkaHost:
             return restored
         start = committed if self.settings.stateless else 0
         return Run(self._factory(*place), position=start, silent_until=committed)
-
-    def _first_to_consume(self, place: Place, run: Run) -> int:
-        """Where the topic goes on for a run; what lies below that is to be had from the history."""
-        self._backfills.drop(place)
-        if self.settings.whole_log:
-            first, _ = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=30.0)
-            if run.position < first:
-                log.warning(
-                    "behind the topic", topic=place[0], partition=place[1], position=run.position, first=first
-                )
-                self._backfills.begin(place, run.position, first)
-                return int(first)
-        return run.position
-
-    def _pause_behind(self) -> None:
-        """Topics wait for those who are fed from the history."""
-        behind = [TopicPartition(*place) for place in self._runs if place in self._backfills]
-        if behind:
-            self._consumer.pause(behind)
 
     def _update_ready(self) -> None:
         if not self._subscribed or (self._runs and not any(run.recovering for run in self._runs.values())):

@@ -6,6 +6,7 @@ The one place that puts Kafka and files together for the tools of this package.
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.archive.history import with_archive
 from headrace.contracts.events import Snapshot
 from headrace.contracts.topics import LOG, SCORING_GROUP, topic
 from headrace.history import History
@@ -37,13 +38,7 @@ class Sources:
     @property
     def history(self) -> History:
         """What the topics hold, and below that the archive."""
-        live = KafkaHistory(self.bootstrap)
-        if not self.archive:
-            return live
-        from headrace.archive.history import ArchivedHistory
-        from headrace.archive.reading import Archive
-
-        return ArchivedHistory(live, Archive.at(self.archive))
+        return with_archive(KafkaHistory(self.bootstrap), self.archive)
 
     @property
     def states(self) -> States:

@@ -39,7 +39,7 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
         lambda name, partition: ScoringProcessor(name, partition, rebuilder),
         logs,
         snapshots=snapshots,
-        history=sources.history if settings.archive else None,
+        history=(lambda: sources.history) if settings.archive else None,
         observe=_observe,
     )
 

@@ -35,7 +35,7 @@ class Scoring:
             ScoringProcessor,
             lambda: [topic(LOG, stream)],
             snapshots=SnapshotStore(folder, b"k" * 32),
-            history=ArchivedHistory(KafkaHistory(kafka), archive) if archive else None,
+            history=(lambda: ArchivedHistory(KafkaHistory(kafka), archive)) if archive else None,
         )
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run, daemon=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from headrace.contracts.cleanse import Cleanser
 from headrace.contracts.codec import encode
 from headrace.contracts.events import ContractAdopted, ModelDeployed
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, topic
+from headrace.history import History
 from headrace.kafka import admin
 from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.kafka.producer import LogProducer
@@ -68,23 +70,39 @@ def read_all(kafka: str, name: str, count: int) -> list[tuple[int, bytes]]:
 
 
 def run_host(
-    kafka: str, stream: str, folder: Path, batch: int, until: Callable[[int], bool], **more: int
+    kafka: str,
+    stream: str,
+    folder: Path,
+    batch: int,
+    until: Callable[[int], bool],
+    *,
+    history: Callable[[], History] | None = None,
+    **more: Any,
 ) -> None:
-    """Run a scoring host until `until(records folded)`, then stop it cleanly."""
+    """Run a scoring host until `until(records folded)`, then stop it cleanly. Raises what it ended with."""
     folded = 0
+    failed: list[BaseException] = []
 
     def count(_topic: str, records: int, _outputs: int) -> None:
         nonlocal folded
         folded += records
 
     host = KafkaHost(
-        HostSettings(kafka, f"group-{stream}", "one", batch_records=batch, **more),  # type: ignore[arg-type]
+        HostSettings(kafka, f"group-{stream}", "one", batch_records=batch, whole_log=True, **more),
         ScoringProcessor,
         lambda: [topic(LOG, stream)],
         snapshots=SnapshotStore(folder, b"k" * 32),
+        history=history,
         observe=count,
     )
-    thread = threading.Thread(target=host.run)
+
+    def work() -> None:
+        try:
+            host.run()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
     thread.start()
     deadline = time.monotonic() + 120
     while not until(folded) and time.monotonic() < deadline and thread.is_alive():
@@ -92,6 +110,8 @@ def run_host(
     host.stop()
     thread.join(30)
     assert not thread.is_alive()
+    if failed:
+        raise failed[0]
 
 
 def check(kafka: str, stream: str, expected: Expected) -> None:
