@@ -126,6 +126,7 @@ def test_a_supervisor_that_is_killed_harms_nobody_and_the_next_adopts_what_runs(
 
 def test_sigterm_ends_the_supervisor_and_nothing_else(home):
     started = up(home)
+    until(lambda: events(home))  # before it watches, a signal simply ends it
     began = time.monotonic()
     os.kill(started.run.supervisor.pid, signal.SIGTERM)
     until(lambda: not system.supervised(home.load()))
