@@ -520,25 +520,6 @@ def test_the_process_serves_and_stops_cleanly(kafka, tmp_path, secrets, number):
         process.kill()
 
 
-def test_a_database_that_is_not_there_ends_the_process_with_one_clear_line(tmp_path):
-    environment = {
-        **os.environ,
-        "HEADRACE_HOME": str(tmp_path),
-        "HEADRACE_DATABASE_URL": "postgresql://u:geheim@127.0.0.1:9/x",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "services.registry"],
-        env=environment,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    (line,) = done.stderr.decode().splitlines()
-    assert "database" in line
-    assert "geheim" not in line
-
-
 # -- refusals -------------------------------------------------------------------------------------------------------
 
 

@@ -39,6 +39,7 @@ def start(name: str, home: Path, bootstrap: str, port: int) -> subprocess.Popen[
         **{key: value for key, value in os.environ.items() if not key.startswith(declared.PREFIX)},
         "HEADRACE_BOOTSTRAP": bootstrap,
         "HEADRACE_HOME": str(home / name),
+        "HEADRACE_ARCHIVE": f"file://{home}/archive",  # what is optional is served too
         f"HEADRACE_{name.upper()}_PORT": str(port),
     }
     command = [sys.executable, "-m", f"services.{name}"]
