@@ -6,8 +6,9 @@ replay and audit are this one class over different ranges of offsets, and they a
 a read of anything outside the log, iteration over a set, or state that depends on where a batch ended.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from headrace.contracts import stream as contracts
 from headrace.contracts.events import (
@@ -29,11 +30,14 @@ from headrace.contracts.events import (
 from headrace.contracts.left_out import Below
 from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.fold.counters import Counters
+from headrace.fold.deadlines import Deadlines
 from headrace.fold.parts import Asked, Early, Folded, Rebuild, Refused, Waiting
 from headrace.fold.slot import ModelSlot
 
 CONTROLS_REMEMBERED = 1_000
 """Ids of control records kept for dedupe; a repeat comes soon after its original or not at all."""
+ELDEST = 256
+"""Observations that wait longest, looked up at a time."""
 MODELS = 32
 """Models at a time, as every one of them answers every observation; a deployment of one more is refused."""
 CLASSES = 1_000
@@ -64,12 +68,15 @@ class Shard:
         self._waiting: dict[str, Waiting] = {}
         self._early: dict[str, Early] = {}
         self._known: dict[str, Outcome | None] = {}
-        self._deadlines: list[tuple[int, int, str]] = []
-        self._wait_ms = 0
+        self._known_order: deque[str] = deque()
+        """The keys of `_known`, oldest first: a dict walks over all it has deleted to find its first key."""
+        self._eldest: deque[tuple[str, Waiting]] = deque()
+        """Some of `_waiting`, oldest first, for the same reason; nothing depends on which."""
+        self._deadlines = Deadlines(self._waiting, self._early)
         self._out = Folded()
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "rebuilder"}
+        return {**vars(self), "rebuilder": None, "_eldest": deque()}
 
     @property
     def pending(self) -> int:
@@ -88,9 +95,8 @@ class Shard:
             at = record.at
             if at > self.watermark:
                 self.watermark = at
-                deadlines = self._deadlines
-                while deadlines and deadlines[0][0] < at:
-                    self._overdue(*heappop(deadlines))
+                if at > self._deadlines.due:
+                    self._expire_overdue(at)
             kind = type(record)
             if kind is Observation:
                 self._observe(record, offset)  # type: ignore[arg-type]  # narrowed by `kind`, cheaper than isinstance
@@ -122,15 +128,17 @@ class Shard:
             return
         self.counters.observations += 1
         x, entity, at = observation.x, observation.entity, observation.at
-        prediction = Prediction(identity, entity, at, offset)
         champion = self.champion
+        asked: tuple[Asked, ...]
         if champion is not None:
             served = champion.served(x, entity, at)
-            prediction.model = champion.model
-            prediction.version = champion.version
-            prediction.answer, prediction.score, prediction.probabilities = champion.answer(served)
-            asked: tuple[Asked, ...] = ((champion, served, prediction),)
+            answer, score, probabilities = champion.answer(served)
+            prediction = Prediction(
+                identity, entity, at, offset, champion.model, champion.version, answer, score, probabilities
+            )
+            asked = ((champion, served, prediction),)
         else:
+            prediction = Prediction(identity, entity, at, offset)
             asked = ()
         if len(self.slots) > len(asked):
             asked = self._ask_challengers(observation, prediction, asked)
@@ -157,22 +165,33 @@ class Shard:
     def _park(self, identity: str, waiting: Waiting) -> None:
         assert self.contract is not None
         limits = self.contract.limits
-        prediction = waiting.prediction
+        deadlines = self._deadlines
+        deadline = waiting.prediction.at + deadlines.wait_ms
+        if deadline < deadlines.due:  # noqa: PLR1730  quicker than min()
+            deadlines.due = deadline
         self._waiting[identity] = waiting
         self._known[identity] = None
-        self._set_deadline(prediction.at, prediction.offset, identity)
+        self._known_order.append(identity)
         while len(self._waiting) > limits.pending:  # more than one after a contract that lowers the bound
             self.counters.pushed_out += 1
-            self._expire(next(iter(self._waiting)), self.offset)
+            self._expire(self._longest_waiting(), self.offset)
         while len(self._known) > limits.remembered:
             self._forget_oldest()
 
+    def _longest_waiting(self) -> str:
+        eldest = self._eldest
+        while True:
+            while eldest:
+                identity, waiting = eldest.popleft()
+                if self._waiting.get(identity) is waiting:
+                    return identity
+            eldest.extend(islice(self._waiting.items(), ELDEST))
+
     def _forget_oldest(self) -> None:
         """Drop the oldest id that is not waiting; `remembered >= pending` makes sure there is one."""
-        oldest = next(iter(self._known))
-        while oldest in self._waiting:
-            self._known[oldest] = self._known.pop(oldest)  # still needed: to the young end
-            oldest = next(iter(self._known))
+        order = self._known_order
+        while (oldest := order.popleft()) in self._waiting:
+            order.append(oldest)  # still needed: to the young end
         del self._known[oldest]
 
     # -- labels -----------------------------------------------------------------------------------------------------
@@ -197,7 +216,8 @@ class Shard:
             self._emit_unmatched(label, offset, "ignored")
         else:
             self._early[identity] = Early(label, offset)
-            self._set_deadline(label.at, offset, identity)
+            deadlines = self._deadlines
+            deadlines.due = min(deadlines.due, label.at + deadlines.wait_ms)
             while len(self._early) > self.contract.limits.early_labels:
                 oldest = next(iter(self._early))
                 self._emit_unmatched(self._early.pop(oldest).label, offset, "unmatched")
@@ -255,28 +275,12 @@ class Shard:
 
     # -- time -------------------------------------------------------------------------------------------------------
 
-    def _set_deadline(self, at: int, offset: int, identity: str) -> None:
-        deadlines = self._deadlines
-        heappush(deadlines, (at + self._wait_ms, offset, identity))
-        if len(deadlines) > 2 * (len(self._waiting) + len(self._early)) + 1024:
-            self._deadlines = [entry for entry in deadlines if self._is_open(entry[1], entry[2])]
-            heapify(self._deadlines)
-
-    def _is_open(self, offset: int, identity: str) -> bool:
-        waiting = self._waiting.get(identity)
-        if waiting is not None:
-            return waiting.prediction.offset == offset
-        early = self._early.get(identity)
-        return early is not None and early.offset == offset
-
-    def _overdue(self, deadline: int, offset: int, identity: str) -> None:
-        """A deadline has passed: expire what still waits under it."""
-        if not self._is_open(offset, identity):
-            return
-        if identity in self._waiting:
-            self._expire(identity, self.offset, deadline)
-        else:
-            self._emit_unmatched(self._early.pop(identity).label, self.offset, "unmatched")
+    def _expire_overdue(self, now: int) -> None:
+        for deadline, identity in self._deadlines.passed(now, self.offset):
+            if identity in self._waiting:
+                self._expire(identity, self.offset, deadline)
+            else:
+                self._emit_unmatched(self._early.pop(identity).label, self.offset, "unmatched")
 
     def _expire(self, identity: str, offset: int, at: int | None = None) -> None:
         assert self.contract is not None
@@ -307,7 +311,7 @@ class Shard:
     def _apply(self, control: Control) -> None:
         if isinstance(control, ContractAdopted):
             self.contract = contracts.from_dict(control.contract)
-            self._wait_ms = self.contract.label.wait_seconds * 1000
+            self._deadlines.adopt(self.contract.label.wait_seconds, self.offset)
         elif isinstance(control, ModelDeployed):
             self._deploy(control)
         else:

@@ -7,6 +7,7 @@ whenever there would be too many. The only module of `headrace.replay` whose obj
 """
 
 import sys
+from collections import OrderedDict
 from collections.abc import Iterable
 from math import frexp, ldexp, log
 from typing import Any
@@ -170,7 +171,7 @@ class Tallies:
         self.happened_labelled = self.happened_expired = self.happened_corrected = 0
         self._cuts = plan.thresholds
         self._corrects = corrects
-        self._open: dict[int, Open | None] = {}
+        self._open: OrderedDict[int, Open | None] = OrderedDict()
         """By the observation's offset; None: ended on both sides, kept for corrections."""
 
     # -- what the replay gives --------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ class Tallies:
             self.widen()
         self._open[prediction.offset] = Open()
         if len(self._open) > remembered:
-            del self._open[next(iter(self._open))]
+            self._open.popitem(last=False)
 
     def resolved(self, outcome: Outcome) -> None:
         """What became of a counted observation in the replay."""

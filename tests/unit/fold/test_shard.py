@@ -194,10 +194,26 @@ def test_remembered_ids_have_a_bound_but_never_lose_a_waiting_one() -> None:
 
 
 def test_deadlines_stay_bounded_when_labels_are_quick() -> None:
-    play = Play(contract(wait_seconds=10**6), deploy())
+    """One record in two comes so late that it expires soon, and the deadlines of all that wait are looked at."""
+    play = Play(contract(wait_seconds=10), deploy())
+    largest = 0
     for index in range(5000):
-        play.feed(seen(f"x{index}", at=index), label(f"x{index}", at=index))
-    assert len(play.shard._deadlines) <= 1100
+        at = 20_000 + index
+        play.feed(
+            seen(f"x{index}", at=at), seen(f"late{index}", at=at - 9_999), label(f"x{index - 3}", at=at)
+        )
+        largest = max(largest, len(play.shard._deadlines))
+    assert 900 < largest < 1100
+    assert play.shard.counters.expired > 4990
+
+
+def test_those_pushed_out_and_forgotten_are_the_oldest_even_when_ids_come_again() -> None:
+    limits = Limits(pending=3, remembered=4)
+    play = Play(contract(limits=limits), deploy())
+    play.feed(*(seen(name) for name in "abc"), label("a"), label("b"), seen("d"), seen("e"))
+    play.feed(seen("f"), seen("a"))  # c is pushed out; a has been forgotten and may come again
+    assert play.shard.counters.duplicates == 0
+    assert [one.id for one in play.feed(seen("g"), seen("h")).outcomes] == ["e", "f"]
 
 
 def test_nothing_is_answered_before_a_contract() -> None:
