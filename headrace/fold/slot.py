@@ -19,7 +19,7 @@ from headrace.fold import specification
 from headrace.fold.features import FeaturePlan
 from headrace.fold.metrics import Prequential
 
-JOURNAL_EXAMPLES = 1000
+JOURNAL_EXAMPLES = 4000
 """Examples learnt between two copies: bounds both the memory and the time of a recovery."""
 
 # Kept packed, the journal is a fifth of the size, and the memory of the dicts is reused while the cache holds it:
@@ -58,8 +58,10 @@ class ModelSlot:
         """Features by key; it learns labels too, whether or not the model is frozen."""
         self._estimator: Any = specification.build(checked)
         self._has_probabilities = True
-        self._copy = checkpoint.dumps(self._estimator)
         self._journal: list[bytes] = []
+        """Examples learnt since the copy was taken."""
+        self._copy = b""
+        self._take_copy()
 
     def served(self, x: Features, entity: str, at: int) -> Features:
         """The features this model sees for `x`; computed once and kept until the label comes."""
@@ -141,13 +143,17 @@ class ModelSlot:
         journal = self._journal
         journal.append(_pack((x, y)))
         if len(journal) == JOURNAL_EXAMPLES:
-            self._copy = checkpoint.dumps(self._estimator)
-            journal.clear()
+            self._take_copy()
+
+    def _take_copy(self) -> None:
+        self._copy = checkpoint.dumps(self._estimator)
+        self._journal.clear()
 
     def _restore(self) -> None:
         self._estimator = checkpoint.loads(self._copy)
         for example in self._journal:
             self._estimator.learn_one(*_unpack(example))
+        self._take_copy()  # what fails once may fail often
 
     def fingerprint(self) -> str:
         """sha256 of the model's state, equal for equal states in any process."""

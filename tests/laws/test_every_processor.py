@@ -116,6 +116,7 @@ ELSEWHERE = {
     "headrace.fold.replacements.InOrder": "River's, mended: tests/laws/test_every_river_class.py",
     "headrace.fold.replacements.Numbered": "River's, mended: tests/laws/test_every_river_class.py",
     "headrace.fold.replacements.Select": "River's, mended: tests/laws/test_every_river_class.py",
+    "headrace.fold.deadlines.Deadlines": "a part of the shard, whose laws are its",
     "headrace.fold.parts.Folded": "what a shard returns, made anew for each batch",
     "headrace.testing.adapter.AsProcessor": "the adapter through which most of the others are tested",
     "services.ingest.agents.CountedInbox": "the inbox processor; what it adds are metrics",

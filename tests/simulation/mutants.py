@@ -74,8 +74,8 @@ MUTANTS = (
     Mutant(
         "expiry at the border of a batch",
         f"{SHARD}.fold",
-        "while deadlines and deadlines[0][0] < at:",
-        "while offset == offsets[0] and deadlines and deadlines[0][0] < at:",
+        "if at > self._deadlines.due:",
+        "if offset == offsets[0] and at > self._deadlines.due:",
         "I2 I3 I5",
     ),
     Mutant(
