@@ -31,7 +31,7 @@ from headrace.contracts.events import ContractAdopted, ModelDeployed
 from headrace.contracts.stream import Field, StreamContract
 from headrace.contracts.topics import LOG, topic
 from headrace.kafka.producer import LogProducer
-from tests.integration.ingest_system import ROOT, IngestProcess, announce, until
+from tests.integration.ingest_system import ROOT, IngestProcess, announce, free_port, until
 
 MODEL = {"model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"], "seed": 42}
 
@@ -137,7 +137,7 @@ def _scoring(ingest: IngestProcess, stream: str) -> Iterator[None]:
     with (ingest.home / "scoring.log").open("wb") as log:
         environment = {
             **ingest.environment,
-            "HEADRACE_SCORING_PORT": str(ingest.port + 1 if ingest.port < 65535 else 1),
+            "HEADRACE_SCORING_PORT": str(free_port()),
         }
         command = [sys.executable, "-m", "services.scoring"]
         scoring = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log)
