@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from headrace.contracts.codec import decode_log_record, encode
-from headrace.contracts.events import Label, Observation, Outcome, Prediction
+from headrace.contracts.events import Label, LogRecord, Observation, Outcome, Prediction
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, topic
 from headrace.errors import Unusable
 from headrace.fold.parts import Waiting
@@ -56,20 +56,28 @@ class Explainer:
                 self._progress(batch.offsets[-1] + 1, end)
                 for offset, value in zip(batch.offsets, batch.values, strict=True):
                     if value is not None and needle in value:
-                        record = _observation(value)
-                        if record is not None and record.id == identity:
+                        record = _record(value)
+                        if isinstance(record, Observation) and record.id == identity:
                             return Found(stream, partition, offset, record)
         return None
 
     def at(self, stream: str, partition: int, offset: int) -> Found:
-        """The observation at a place of the log. Raises `Unusable` if there is none."""
+        """The observation at a place of the log, or the one that the label there is of. Raises `Unusable` if neither."""
+        place = f"{stream}/{partition}/{offset}"
         first, end = self._history.bounds(topic(LOG, stream), partition)
         if first <= offset < end:
             for batch in self._history.read(topic(LOG, stream), partition, offset, offset + 1):
-                record = _observation(batch.values[0] or b"")
-                if record is not None:
+                record = _record(batch.values[0])
+                if isinstance(record, Observation):
                     return Found(stream, partition, offset, record)
-        raise Unusable(f"{stream}/{partition}/{offset} is no observation")
+                if isinstance(record, Label):
+                    found = self.find(stream, record.id)
+                    if found is None:
+                        raise Unusable(
+                            f"{place} is the label of {record.id}, no observation of which ever came"
+                        )
+                    return found
+        raise Unusable(f"{place} is no observation and no label")
 
     def explain(self, found: Found, answered: int) -> dict[str, Any]:
         """Everything about one prediction (shape: docs/time-travel.md). answered: how far scoring has committed.
@@ -199,9 +207,8 @@ def _asked(seen: Waiting | None, fingerprints: dict[str, str]) -> list[dict[str,
     ]
 
 
-def _observation(value: bytes) -> Observation | None:
+def _record(value: bytes | None) -> LogRecord | None:
     try:
-        record = decode_log_record(value)
+        return decode_log_record(value or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    return record if isinstance(record, Observation) else None

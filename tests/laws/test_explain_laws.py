@@ -130,9 +130,22 @@ def test_an_id_that_never_was_and_a_place_that_holds_no_observation() -> None:
     explainer = Explainer(history, NO_STATES, LogRebuilder(history))
     assert explainer.find("s", "i") is None
     assert explainer.find("s", 'i1","entity') is None
-    for offset in (0, 3, 10_000):
-        with pytest.raises(Unusable, match="no observation"):
+    for offset in (0, 2, 10_000):
+        with pytest.raises(Unusable, match="no observation and no label"):
             explainer.at("s", 0, offset)
+
+
+def test_the_place_of_a_label_leads_to_its_observation() -> None:
+    log = [*eventful(), encode(Label("never", "x", 1, True))]
+    broker, _ = lived(log)
+    history = MemoryHistory(broker)
+    explainer = Explainer(history, NO_STATES, LogRebuilder(history))
+    for offset, identity in ((3, "i0"), (6, "i1")):  # a label that came early, and one that came in time
+        found = explainer.at("s", 0, offset)
+        assert found == explainer.find("s", identity)
+        assert found.offset != offset
+    with pytest.raises(Unusable, match="label of never"):
+        explainer.at("s", 0, len(log) - 1)
 
 
 def test_a_tampered_prediction_is_told_from_the_true_one() -> None:
