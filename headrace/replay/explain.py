@@ -62,7 +62,7 @@ class Explainer:
         return None
 
     def at(self, stream: str, partition: int, offset: int) -> Found:
-        """The observation at a place of the log, or the one that the label there is of. Raises `Unusable` if neither."""
+        """The observation at a place of the log, or that of the label there. Raises `Unusable` if it is neither."""
         place = f"{stream}/{partition}/{offset}"
         first, end = self._history.bounds(topic(LOG, stream), partition)
         if first <= offset < end:
