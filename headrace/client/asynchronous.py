@@ -111,6 +111,18 @@ class AsyncClient:
         answer: dict[str, Any] = await self.send(calls.rebuild_deployment(stream, model, without))
         return answer
 
+    async def begin_rollout(
+        self, stream: str, model: str, *, version: int | None = None, plan: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Ask a model version beside the champion, and let it take its place if it is better (docs/rollouts.md)."""
+        answer: dict[str, Any] = await self.send(calls.begin_rollout(stream, model, version, plan or {}))
+        return answer
+
+    async def turn_rollout(self, stream: str, rollout: int, action: str) -> dict[str, Any]:
+        """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
+        answer: dict[str, Any] = await self.send(calls.turn_rollout(stream, rollout, action))
+        return answer
+
     async def get(self, service: calls.ServiceName, path: str) -> Any:
         """Read any path of a service, e.g. `get("registry", "/v1/streams")`."""
         return await self.send(calls.get(service, path))

@@ -121,6 +121,20 @@ def rebuild_deployment(stream: str, model: str, without: Sequence[str]) -> Call:
     return _post("registry", path, {"without": list(without)})._replace(repeatable=False)
 
 
+def begin_rollout(stream: str, model: str, version: int | None, plan: dict[str, Any]) -> Call:
+    """Begin to roll a model version (None: the latest) out; plan: see docs/rollouts.md."""
+    document: dict[str, Any] = {"model": model, "plan": plan}
+    if version is not None:
+        document["version"] = version
+    return _post("registry", _stream(stream, "rollouts"), document)._replace(repeatable=False)
+
+
+def turn_rollout(stream: str, number: int, action: str) -> Call:
+    """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
+    path = _stream(stream, f"rollouts/{number}/{action}")
+    return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),), repeatable=False)
+
+
 def get(service: ServiceName, path: str) -> Call:
     """Read `path` of a service."""
     return Call(service, "GET", path)

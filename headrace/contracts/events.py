@@ -67,6 +67,19 @@ class ModelPromoted(msgspec.Struct, tag="promote", omit_defaults=True):
     model: str
 
 
+class TrafficShared(msgspec.Struct, tag="share", omit_defaults=True):
+    """Control: from here on the challenger `model` answers a share of the entities, a canary; 0: none.
+
+    An entity stays with who answers it while the share holds, and with the canary while the share grows. At most one
+    model is a canary; it is none any more once any model is promoted.
+    """
+
+    id: str
+    at: int
+    model: str
+    share: float
+
+
 class LearningFrozen(msgspec.Struct, tag="freeze", omit_defaults=True):
     """Control: `model` stops (or, with frozen=False, resumes) learning; it goes on answering."""
 
@@ -98,13 +111,22 @@ class ModelRebuilt(msgspec.Struct, tag="rebuild", omit_defaults=True):
     without: LeftOut
 
 
-Control = ContractAdopted | ModelDeployed | ModelPromoted | LearningFrozen | ModelRetired | ModelRebuilt
+Control = (
+    ContractAdopted
+    | ModelDeployed
+    | ModelPromoted
+    | TrafficShared
+    | LearningFrozen
+    | ModelRetired
+    | ModelRebuilt
+)
 LogRecord = (
     Observation
     | Label
     | ContractAdopted
     | ModelDeployed
     | ModelPromoted
+    | TrafficShared
     | LearningFrozen
     | ModelRetired
     | ModelRebuilt
@@ -125,7 +147,7 @@ class Answer(msgspec.Struct, omit_defaults=True, gc=False):
 
 
 class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
-    """One per observation. The champion's answer on top, the challengers' beside it.
+    """One per observation. Who answered (the champion, or a canary) on top, the other models beside it.
 
     offset: the observation's offset in its log partition. model is "" if the stream had no champion.
     """

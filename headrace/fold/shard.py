@@ -26,12 +26,13 @@ from headrace.contracts.events import (
     OutcomeStatus,
     Prediction,
     Scalar,
+    TrafficShared,
 )
 from headrace.contracts.left_out import Below
 from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.fold.counters import Counters
 from headrace.fold.deadlines import Deadlines
-from headrace.fold.parts import Asked, Early, Folded, Rebuild, Refused, Waiting
+from headrace.fold.parts import PLACES, Asked, Early, Folded, Rebuild, Refused, Waiting, place
 from headrace.fold.slot import ModelSlot
 
 CONTROLS_REMEMBERED = 1_000
@@ -62,6 +63,9 @@ class Shard:
         self.watermark = 0
         self.counters = Counters()
         self.champion: ModelSlot | None = None
+        self.canary: ModelSlot | None = None
+        self._shared = 0
+        """The canary answers the entities whose `place` is below."""
         self.slots: dict[str, ModelSlot] = {}
         self._controls: dict[str, None] = {}
         self._classes: dict[Scalar, None] = {}
@@ -128,35 +132,38 @@ class Shard:
             return
         self.counters.observations += 1
         x, entity, at = observation.x, observation.entity, observation.at
-        champion = self.champion
+        first = self.champion
+        if self.canary is not None and place(self.canary.model, entity) < self._shared:
+            first = self.canary
         asked: tuple[Asked, ...]
-        if champion is not None:
-            served = champion.served(x, entity, at)
-            answer, score, probabilities = champion.answer(served)
+        if first is not None:
+            served = first.served(x, entity, at)
+            answer, score, probabilities = first.answer(served)
             prediction = Prediction(
-                identity, entity, at, offset, champion.model, champion.version, answer, score, probabilities
+                identity, entity, at, offset, first.model, first.version, answer, score, probabilities
             )
-            asked = ((champion, served, prediction),)
+            asked = ((first, served, prediction),)
         else:
             prediction = Prediction(identity, entity, at, offset)
             asked = ()
         if len(self.slots) > len(asked):
-            asked = self._ask_challengers(observation, prediction, asked)
+            asked = self._ask_others(observation, prediction, asked)
         self._out.predictions.append(prediction)
         self._park(identity, Waiting(prediction, x, asked))
         early = self._early.pop(identity, None) if self._early else None
         if early is not None:
             self._resolve(identity, early.label.at, offset, early.label.y)
 
-    def _ask_challengers(
+    def _ask_others(
         self,
         observation: Observation,
         prediction: Prediction,
         asked: tuple[Asked, ...],
     ) -> tuple[Asked, ...]:
         more = []
+        first = asked[0][0] if asked else None
         for slot in self.slots.values():
-            if slot is not self.champion:
+            if slot is not first:
                 served = slot.served(observation.x, observation.entity, observation.at)
                 more.append((slot, served, slot.said(served)))
         prediction.challengers = [said for _, _, said in more]
@@ -324,6 +331,8 @@ class Shard:
                 self._hand_over(slot, control)
             elif isinstance(control, LearningFrozen):
                 slot.frozen = control.frozen
+            elif isinstance(control, TrafficShared):
+                self._share(slot, control.share)
             else:
                 self._leave(slot)
 
@@ -362,17 +371,28 @@ class Shard:
         self.slots[control.model] = slot
         if self.champion is before:
             self.champion = slot
+        if self.canary is before:
+            self.canary = slot
+
+    def _share(self, slot: ModelSlot, share: float) -> None:
+        if slot is self.champion or not 0.0 <= share <= 1.0:
+            raise HeadraceError("only a challenger can answer a share of the entities, 0 to 1")
+        self.canary = slot if share > 0.0 else None
+        self._shared = round(share * PLACES)
 
     def _crown(self, slot: ModelSlot) -> None:
         if self.champion is not None:
             self.champion.role = "challenger"
         slot.role = "champion"
         self.champion = slot
+        self.canary = None
 
     def _leave(self, slot: ModelSlot) -> None:
         del self.slots[slot.model]
         if self.champion is slot:
             self.champion = None
+        if self.canary is slot:
+            self.canary = None
         # Or each that waits would keep a model that has left until its label comes.
         for waiting in self._waiting.values():
             if any(asked[0] is slot for asked in waiting.asked):

@@ -209,6 +209,7 @@ def _asked(seen: Waiting | None, fingerprints: dict[str, str]) -> list[dict[str,
 
 def _record(value: bytes | None) -> LogRecord | None:
     try:
-        return decode_log_record(value or b"")
+        record: LogRecord = decode_log_record(value or b"")
+        return record
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None

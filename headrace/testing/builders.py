@@ -26,6 +26,7 @@ from headrace.contracts.events import (
     Prediction,
     Role,
     Scalar,
+    TrafficShared,
 )
 from headrace.contracts.stream import Field, StreamContract, Task
 from headrace.processor import Batch
@@ -65,6 +66,11 @@ def deployed(
 def promoted(model: str = "m", *, at: int = 0, id: str = "") -> ModelPromoted:
     """A challenger becomes champion."""
     return ModelPromoted(id or f"promote-{model}", at, model)
+
+
+def shared(model: str = "m", share: float = 0.5, *, at: int = 0, id: str = "") -> TrafficShared:
+    """A challenger answers a share of the entities."""
+    return TrafficShared(id or f"share-{model}-{share}", at, model, share)
 
 
 def frozen(model: str = "m", frozen: bool = True, *, at: int = 0, id: str = "") -> LearningFrozen:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from headrace.errors import Fatal
+from headrace.kafka.history import KafkaHistory
 from headrace.keys import KeyRing
 from headrace.runner import run_service
 from headrace.web import create_app, listen, serve
@@ -17,7 +18,10 @@ from services.registry.agents import KafkaControlLog
 from services.registry.api import build_routes
 from services.registry.database import Database
 from services.registry.journal import Journal
+from services.registry.judging import Judge
 from services.registry.registry import Registry, now_ms
+from services.registry.rollout_api import build_rollout_routes
+from services.registry.rollouts import RolloutStore
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
 
@@ -32,7 +36,8 @@ def compose(settings: RegistrySettings) -> FastAPI:
     database = Database(settings.database)
     database.prepare()
     log = KafkaControlLog(settings.bootstrap, replication=settings.replication)
-    registry = Registry(Store(database, now_ms), Journal(database), log)
+    registry = Registry(Store(database, now_ms), Journal(database), log, RolloutStore(database, now_ms))
+    judge = Judge(registry, KafkaHistory(settings.bootstrap))
     metrics = CollectorRegistry()
     archiving = _archiving(settings, registry, metrics)
 
@@ -40,10 +45,12 @@ def compose(settings: RegistrySettings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         settling = threading.Thread(target=registry.keep_settled, name="settling", daemon=True)
         settling.start()
+        judge.start()
         if archiving is not None:
             archiving.start()
         yield
         registry.stop()
+        judge.stop()
         if archiving is not None:
             archiving.stop()
         settling.join(10.0)
@@ -68,6 +75,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
     app.state.log = log
     app.state.registry = registry
     app.include_router(build_routes(registry))
+    app.include_router(build_rollout_routes(registry))
     return app
 
 

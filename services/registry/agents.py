@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from headrace.contracts.codec import encode
 from headrace.contracts.events import Announcement, StreamAnnounced
-from headrace.contracts.topics import LOG, REGISTRY, topic
+from headrace.contracts.topics import LOG, OUTCOMES, REGISTRY, topic
 from headrace.errors import Transient
 from headrace.kafka import admin
 from headrace.kafka.producer import Acknowledgement, LogProducer
@@ -33,6 +33,10 @@ class KafkaControlLog:
     def is_empty(self, stream: str) -> bool:
         """Whether a stream's log has never held a record."""
         return not any(admin.end_offsets(self._bootstrap, topic(LOG, stream)).values())
+
+    def outcomes(self, stream: str) -> dict[int, int]:
+        """Where each partition of the stream's outcomes ends."""
+        return admin.end_offsets(self._bootstrap, topic(OUTCOMES, stream))
 
     def write(self, stream: str, partitions: int, record: bytes) -> dict[int, int]:
         """Append a control record to every partition of the log; its offset in each."""

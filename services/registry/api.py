@@ -19,11 +19,11 @@ from headrace.errors import Unusable
 from headrace.keys import Key
 from headrace.web import Problem, require
 from services.registry import documents, views
+from services.registry.decisions import Absent
 from services.registry.domain.controls import Verb
 from services.registry.domain.history import Decision
 from services.registry.domain.lifecycle import Conflict, Deployed
 from services.registry.registry import Registry, now_ms
-from services.registry.store import Absent
 from services.registry.tables import ContractRow, DeploymentRow, StreamRow, VersionRow
 
 reader = require("reader", "producer")

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from headrace.errors import Fatal, Transient
-from services.registry.tables import SCHEMA_VERSION, Base, SchemaRow
+from services.registry.tables import CHANGES, SCHEMA_VERSION, Base, SchemaRow
 
 Result = TypeVar("Result")
 ATTEMPTS = 10
@@ -40,19 +40,20 @@ class Database:
         self._writing = self._engine.execution_options(**{WRITING: True})
 
     def prepare(self) -> None:
-        """Make the tables, or bring those of schema 1 up to date. Raises `Fatal` if they are of another registry."""
+        """Make the tables, or bring older ones up to date. Raises `Fatal` if they are of another registry."""
 
         def work(session: Session) -> None:
             Base.metadata.create_all(session.connection())
             found = session.scalars(select(SchemaRow.version)).all()
             if not found:
                 session.add(SchemaRow(version=SCHEMA_VERSION))
-            elif list(found) == [1]:
-                for column in ("parent BIGINT", "without JSON"):
-                    session.execute(text(f"ALTER TABLE model_versions ADD COLUMN {column}"))
-                session.execute(update(SchemaRow).values(version=SCHEMA_VERSION))
-            elif list(found) != [SCHEMA_VERSION]:
+                return
+            if len(found) != 1 or not 1 <= found[0] <= SCHEMA_VERSION:
                 raise Fatal(f"the database has schema {found}, this registry needs {SCHEMA_VERSION}")
+            for version in range(found[0], SCHEMA_VERSION):
+                for change in CHANGES[version]:
+                    session.execute(text(f"ALTER TABLE {change}"))
+            session.execute(update(SchemaRow).values(version=SCHEMA_VERSION))
 
         try:
             self.write(work)

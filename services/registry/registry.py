@@ -9,7 +9,7 @@ where the last one died. Writing order per stream is the order of decisions, hel
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
 import structlog
@@ -17,14 +17,18 @@ import structlog
 from headrace.contracts.compatibility import breaking_changes
 from headrace.contracts.events import Announcement, DeploymentAnnounced, StreamAnnounced
 from headrace.contracts.left_out import LeftOut
-from headrace.contracts.stream import StreamContract, from_dict
+from headrace.contracts.stream import StreamContract, Task, from_dict
 from headrace.errors import Fatal, Transient, Unusable
 from headrace.fold import specification as specifications
+from services.registry.decisions import Absent
 from services.registry.domain.controls import Verb
 from services.registry.domain.history import Standing, standing
 from services.registry.domain.lifecycle import Conflict, check_model_name
+from services.registry.domain.rollouts import Plan, Rollout, Turn, check
 from services.registry.journal import Journal
-from services.registry.store import Absent, Store
+from services.registry.rollouts import RolloutStore
+from services.registry.store import Store
+from services.registry.tables import VersionRow
 
 PAGE = 500
 RETRY_SECONDS = 2.0
@@ -51,6 +55,10 @@ class ControlLog(Protocol):
         """Whether the stream's log has never held a record."""
         ...
 
+    def outcomes(self, stream: str) -> dict[int, int]:
+        """Where each partition of the stream's outcomes ends."""
+        ...
+
     def write(self, stream: str, partitions: int, record: bytes) -> dict[int, int]:
         """Append to every partition; the offsets."""
         ...
@@ -67,8 +75,9 @@ class Registry:
     thing), `Transient` (broker or database away: the decision, if made, is finished later; asking again is harmless).
     """
 
-    def __init__(self, store: Store, journal: Journal, log: ControlLog) -> None:
+    def __init__(self, store: Store, journal: Journal, log: ControlLog, rollouts: RolloutStore) -> None:
         self.store = store
+        self.rollouts = rollouts
         self._journal = journal
         self._log = log
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -118,6 +127,12 @@ class Registry:
         self, stream: str, model: str, version: int | None, role: Literal["champion", "challenger"], by: str
     ) -> bool:
         """Put a model version on the stream; False if it is there already."""
+        chosen, _ = self._fitting(stream, model, version)
+        created = self.store.deploy(stream, chosen, role, by)
+        self._finish(stream)
+        return created
+
+    def _fitting(self, stream: str, model: str, version: int | None) -> tuple[VersionRow, Task]:
         contract = from_dict(self.store.contract(stream).document)
         chosen = self.store.version(model, version)
         try:
@@ -126,9 +141,7 @@ class Registry:
             raise Unusable(
                 f"{model} does not fit stream {stream}: {error.reason}", where=error.where
             ) from None
-        created = self.store.deploy(stream, chosen, role, by)
-        self._finish(stream)
-        return created
+        return chosen, contract.task
 
     def change(self, stream: str, model: str, verb: Verb, by: str) -> tuple[bool, dict[str, int] | None]:
         """Promote, retire, freeze or unfreeze a deployed model.
@@ -152,6 +165,30 @@ class Registry:
         sequence, version = self.store.rebuild(stream, model, without, by)
         self._finish(stream)
         return version, self._journal.offsets(stream, sequence)
+
+    # -- rollouts -----------------------------------------------------------------------------------------------------
+
+    def begin(self, stream: str, model: str, version: int | None, plan: Plan, by: str) -> int:
+        """Begin to roll a model version out: beside the champion first, judged by what comes from now on."""
+        chosen, task = self._fitting(stream, model, version)
+        positions = self._log.outcomes(stream)
+        number = self.rollouts.begin(stream, chosen, task, check(plan), positions, by)
+        self._finish(stream)
+        return number
+
+    def turn(
+        self,
+        stream: str,
+        number: int,
+        turn: Callable[[Rollout, int], Turn],
+        by: str,
+        *,
+        revision: int | None = None,
+        judged: tuple[Mapping[int, int], Mapping[int, int]] | None = None,
+    ) -> None:
+        """Take a rollout's next turn; see `RolloutStore.turn`."""
+        if self.rollouts.turn(stream, number, turn, by, revision=revision, judged=judged):
+            self._finish(stream)
 
     def live(self, stream: str, at_ms: int) -> Standing:
         """Who stood on a stream at a moment. Raises `Absent`."""

@@ -1,28 +1,21 @@
-"""The registry's memory: every decision is one transaction, and a decision made on stale state is made again.
-
-A stream's row carries a number that counts its decisions; whoever decides raises it only if nobody else has since the
-state was read. So two registries on one PostgreSQL cannot crown two champions, and versions have no gaps.
-"""
+"""The registry's memory: every decision is one transaction, and a decision made on stale state is made again."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from headrace.contracts.left_out import LeftOut, describe
 from headrace.contracts.stream import StreamContract
-from services.registry.database import Database, Stale
+from services.registry.database import Database
+from services.registry.decisions import Absent, decide, line_up, place, stream_row, undisturbed
 from services.registry.domain import controls, lifecycle
-from services.registry.domain.lifecycle import Deployed, LineUp, Standing
+from services.registry.domain.lifecycle import LineUp
 from services.registry.tables import ContractRow, ControlRow, DeploymentRow, ModelRow, StreamRow, VersionRow
-
-
-class Absent(Exception):
-    """There is nothing by that name; the text says what."""
 
 
 class Store:
@@ -79,8 +72,8 @@ class Store:
                     created_by=by,
                 )
             )
-            identity, record = controls.adopted(contract.name, version, document)
-            self._decide(session, _stream(session, contract.name), identity, record, by)
+            row = stream_row(session, contract.name)
+            decide(session, row, controls.adopted(contract.name, version, document), now, by)
             return version, True
 
         return self._write(work)
@@ -92,13 +85,13 @@ class Store:
 
     def stream(self, name: str) -> StreamRow:
         """A stream, or `Absent`."""
-        return self._read(lambda session: _stream(session, name))
+        return self._read(lambda session: stream_row(session, name))
 
     def contract(self, stream: str, version: int | None = None) -> ContractRow:
         """A version of a stream's contract (None: the present one), or `Absent`."""
 
         def work(session: Session) -> ContractRow:
-            _stream(session, stream)
+            stream_row(session, stream)
             found = (
                 _latest_contract(session, stream)
                 if version is None
@@ -114,7 +107,7 @@ class Store:
         """All versions of a stream's contract, oldest first, or `Absent`."""
 
         def work(session: Session) -> list[ContractRow]:
-            _stream(session, stream)
+            stream_row(session, stream)
             query = select(ContractRow).where(ContractRow.stream == stream).order_by(ContractRow.version)
             return list(session.scalars(query))
 
@@ -199,17 +192,18 @@ class Store:
         """Decide that a model version takes its place; False if it has it already. Raises `Conflict`, `Absent`."""
 
         def work(session: Session) -> bool:
-            row = _stream(session, stream)
-            before = _line_up(session, stream)
+            row = stream_row(session, stream)
+            before = line_up(session, stream)
             after = lifecycle.deploy(before, chosen.model, chosen.version, chosen.digest, role)
             if after is None:
                 return False
-            sequence = row.sequence + 1
-            identity, record = controls.deployed(
+            undisturbed(session, stream, before, after)
+            sequence, now = row.sequence + 1, self._now_ms()
+            made = controls.deployed(
                 stream, sequence, chosen.model, chosen.version, chosen.specification, role
             )
-            self._record(session, stream, before, after, sequence, placed=chosen.model)
-            self._decide(session, row, identity, record, by)
+            place(session, stream, before, after, sequence, now, placed=chosen.model)
+            decide(session, row, made, now, by)
             return True
 
         return self._write(work)
@@ -221,15 +215,15 @@ class Store:
         """
 
         def work(session: Session) -> int | None:
-            row = _stream(session, stream)
-            before = _line_up(session, stream)
+            row = stream_row(session, stream)
+            before = line_up(session, stream)
             after = _changed(before, model, verb)
             if after is None:
                 return None
-            sequence = row.sequence + 1
-            identity, record = controls.changed(stream, sequence, model, verb)
-            self._record(session, stream, before, after, sequence)
-            self._decide(session, row, identity, record, by)
+            undisturbed(session, stream, before, after)
+            sequence, now = row.sequence + 1, self._now_ms()
+            place(session, stream, before, after, sequence, now)
+            decide(session, row, controls.changed(stream, sequence, model, verb), now, by)
             return sequence
 
         return self._write(work)
@@ -241,12 +235,13 @@ class Store:
         """
 
         def work(session: Session) -> tuple[int, int]:
-            row = _stream(session, stream)
-            before = _line_up(session, stream)
-            sequence = row.sequence + 1
+            row = stream_row(session, stream)
+            before = line_up(session, stream)
+            sequence, now = row.sequence + 1, self._now_ms()
             version = _latest_version(session, model) + 1
             digest = sha256(f"rebuild/{stream}/{sequence}/{model}/{version}".encode()).hexdigest()
             after = lifecycle.rebuild(before, model, version, digest)
+            undisturbed(session, stream, before, after)
             parent = session.get_one(VersionRow, (model, before[model].version))
             session.add(
                 VersionRow(
@@ -257,13 +252,12 @@ class Store:
                     description=f"version {parent.version} on {stream} without {', '.join(describe(without))}",
                     parent=parent.version,
                     without=msgspec.to_builtins(without),
-                    created_ms=self._now_ms(),
+                    created_ms=now,
                     created_by=by,
                 )
             )
-            identity, record = controls.rebuilt(stream, sequence, model, version, without)
-            self._record(session, stream, before, after, sequence, placed=model)
-            self._decide(session, row, identity, record, by)
+            place(session, stream, before, after, sequence, now, placed=model)
+            decide(session, row, controls.rebuilt(stream, sequence, model, version, without), now, by)
             return sequence, version
 
         return self._write(work)
@@ -272,7 +266,7 @@ class Store:
         """Every model that is or was on the stream, with where its deployment lies in the log (None: pending)."""
 
         def work(session: Session) -> list[tuple[DeploymentRow, dict[str, int] | None]]:
-            _stream(session, stream)
+            stream_row(session, stream)
             query = (
                 select(DeploymentRow, ControlRow.offsets)
                 .join(
@@ -286,47 +280,6 @@ class Store:
             return [(row, offsets) for row, offsets in session.execute(query)]
 
         return self._read(work)
-
-    # -- inside -------------------------------------------------------------------------------------------------------
-
-    def _decide(self, session: Session, row: StreamRow, identity: str, record: bytes, by: str) -> None:
-        """Write the decision down as the stream's next, provided that nobody was faster."""
-        sequence = row.sequence + 1
-        session.flush()
-        raised = session.execute(
-            update(StreamRow)
-            .where(StreamRow.name == row.name, StreamRow.sequence == row.sequence)
-            .values(sequence=sequence)
-            .execution_options(synchronize_session=False)
-        )
-        if cast(CursorResult[Any], raised).rowcount != 1:
-            raise Stale
-        session.add(
-            ControlRow(
-                stream=row.name,
-                sequence=sequence,
-                id=identity,
-                record=record,
-                made_ms=self._now_ms(),
-                made_by=by,
-            )
-        )
-
-    def _record(
-        self, session: Session, stream: str, before: LineUp, after: LineUp, sequence: int, placed: str = ""
-    ) -> None:
-        for model, deployed in after.items():
-            if before.get(model) == deployed and model != placed:
-                continue
-            row = session.get(DeploymentRow, (stream, model))
-            if row is None:
-                row = DeploymentRow(stream=stream, model=model, sequence=sequence)
-                session.add(row)
-            row.version, row.digest = deployed.version, deployed.digest
-            row.role, row.frozen = deployed.role, deployed.frozen
-            row.changed_ms = self._now_ms()
-            if model == placed:
-                row.sequence = sequence
 
 
 def contract_digest(contract: StreamContract) -> str:
@@ -346,13 +299,6 @@ def _changed(before: LineUp, model: str, verb: controls.Verb) -> LineUp | None:
             return lifecycle.freeze(before, model, verb == "freeze")
 
 
-def _stream(session: Session, name: str) -> StreamRow:
-    row = session.get(StreamRow, name)
-    if row is None:
-        raise Absent(f"there is no stream {name}")
-    return row
-
-
 def _latest_contract(session: Session, stream: str) -> ContractRow | None:
     query = (
         select(ContractRow).where(ContractRow.stream == stream).order_by(ContractRow.version.desc()).limit(1)
@@ -362,13 +308,3 @@ def _latest_contract(session: Session, stream: str) -> ContractRow | None:
 
 def _latest_version(session: Session, model: str) -> int:
     return session.scalar(select(func.max(VersionRow.version)).where(VersionRow.model == model)) or 0
-
-
-def _line_up(session: Session, stream: str) -> LineUp:
-    rows: Iterable[DeploymentRow] = session.scalars(
-        select(DeploymentRow).where(DeploymentRow.stream == stream)
-    )
-    return {
-        row.model: Deployed(row.model, row.version, row.digest, cast(Standing, row.role), row.frozen)
-        for row in rows
-    }

@@ -8,7 +8,12 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+CHANGES = {
+    1: ("model_versions ADD COLUMN parent BIGINT", "model_versions ADD COLUMN without JSON"),
+    2: ("deployments ADD COLUMN share FLOAT NOT NULL DEFAULT 0",),
+}
+"""By schema: what makes the next of it, besides tables that are new."""
 
 
 class Base(DeclarativeBase):
@@ -81,7 +86,27 @@ class DeploymentRow(Base):
     digest: Mapped[str]
     role: Mapped[str]
     frozen: Mapped[bool]
+    share: Mapped[float] = mapped_column(server_default="0")
     sequence: Mapped[int]
+    changed_ms: Mapped[int]
+
+
+class RolloutRow(Base):
+    """A rollout (`domain.rollouts`). state: its plain form; positions: next offset to be judged, by partition.
+
+    revision: counts what was decided of it; writes: every change, of its evidence too: whoever changes it raises that
+    only if nobody else has. open: something may yet become of it; at most one of a stream is.
+    """
+
+    __tablename__ = "rollouts"
+    stream: Mapped[str] = mapped_column(ForeignKey("streams.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    revision: Mapped[int]
+    writes: Mapped[int]
+    open: Mapped[bool]
+    state: Mapped[dict[str, Any]]
+    positions: Mapped[dict[str, int]]
+    created_ms: Mapped[int]
     changed_ms: Mapped[int]
 
 

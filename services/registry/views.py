@@ -218,3 +218,80 @@ def rfc3339(milliseconds: int) -> str:
         .isoformat(timespec="milliseconds")
         .replace("+00:00", "Z")
     )
+
+
+class PlanRequest(Strict):
+    """What is asked of a challenger; see docs/rollouts.md."""
+
+    error_rate: float = Field(0.05, description="How often one that is not better may be called better")
+    harm_rate: float = Field(0.05, description="How often one that is not worse may be called worse")
+    most_labels: int = Field(100_000, description="Labels after which a shadow without a verdict is dropped")
+    canary: list[float] = Field(default=[], description="Shares of the entities that it answers, rising")
+    canary_labels: int = Field(1_000, description="Labels of its own answers at each share")
+    guard_labels: int = Field(
+        10_000, description="Labels for which the old champion stays beside it; 0: none"
+    )
+    approval: bool = Field(False, description="A second person has to agree before it answers anybody")
+
+
+class RolloutRequest(Strict):
+    """Which model version is rolled out, and how. version: left out, it is the latest."""
+
+    model: str = Field(max_length=63)
+    version: int | None = Field(None, ge=1)
+    plan: PlanRequest = PlanRequest()
+
+
+class EvidenceView(BaseModel):
+    """What the labels say of the model asked beside against the one that answers.
+
+    mean_difference: how much less it loses an event, with its standard_error. better, worse: e-values, to be held
+    against `decides_at`.
+    """
+
+    labels: int
+    mean_difference: float
+    standard_error: float
+    better: float
+    worse: float
+
+
+class PassedStage(BaseModel):
+    """A stage that is over. ruling: what the labels said; "": a person decided."""
+
+    stage: str
+    share: float
+    evidence: EvidenceView
+    ruling: str
+    ended_at: str
+    decided_by: str
+
+
+class RolloutView(BaseModel):
+    """A rollout. decides_at: the e-values that end its present stage, by side."""
+
+    stream: str
+    rollout: int
+    revision: int
+    challenger: str
+    champion: str
+    stage: str
+    share: float
+    open: bool
+    held: bool
+    awaits_approval: bool
+    proposed_by: str
+    approved_by: str
+    plan: PlanRequest
+    evidence: EvidenceView
+    decides_at: dict[str, float]
+    past: list[PassedStage]
+    created_at: str
+    changed_at: str
+
+
+class Rollouts(BaseModel):
+    """A page of rollouts, newest first. next: give it as `below` for the next page; None on the last."""
+
+    rollouts: list[RolloutView]
+    next: int | None

@@ -35,6 +35,7 @@ from services.registry.database import Database
 from services.registry.domain.lifecycle import Conflict
 from services.registry.journal import Journal
 from services.registry.registry import Registry, now_ms
+from services.registry.rollouts import RolloutStore
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
 from tests.support import fresh, postgres
@@ -87,15 +88,16 @@ class Opened:
     database: Database
     store: Store
     journal: Journal
+    rollouts: RolloutStore
 
     def registry(self, log):
-        return Registry(self.store, self.journal, log)
+        return Registry(self.store, self.journal, log, self.rollouts)
 
 
 def opened(url):
     database = Database(url)
     database.prepare()
-    return Opened(database, Store(database, now_ms), Journal(database))
+    return Opened(database, Store(database, now_ms), Journal(database), RolloutStore(database, now_ms))
 
 
 # -- a log that may crash -------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ def test_tables_of_schema_1_are_brought_up_to_date_with_what_they_hold(tmp_path:
     def as_it_was(session) -> None:
         for column in ("parent", "without"):
             session.execute(text(f"ALTER TABLE model_versions DROP COLUMN {column}"))
+        session.execute(text("ALTER TABLE deployments DROP COLUMN share"))
         session.execute(text("UPDATE registry_schema SET version = 1"))
 
     database.write(as_it_was)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from headrace.contracts.left_out import LeftOut
 from headrace.contracts.stream import Field, StreamContract, from_dict
 from services.registry.database import Database
+from services.registry.decisions import Absent
 from services.registry.domain import lifecycle
 from services.registry.domain.history import standing
 from services.registry.domain.lifecycle import Conflict
 from services.registry.journal import Journal
-from services.registry.store import Absent, Store
+from services.registry.store import Store
 
 CONTRACT = StreamContract("s", "binary", [Field("a", "number")])
 commands = st.lists(

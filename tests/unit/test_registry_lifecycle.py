@@ -24,6 +24,7 @@ commands = st.one_of(
     st.tuples(st.just("deploy"), models, st.integers(1, 2), st.sampled_from(["champion", "challenger"])),
     st.tuples(st.sampled_from(["promote", "retire", "freeze", "unfreeze"]), models),
     st.tuples(st.just("rebuild"), models, st.integers(3, 9)),
+    st.tuples(st.just("share"), models, st.sampled_from([0.0, 0.25, 0.5])),
 )
 
 
@@ -34,6 +35,8 @@ def decide(line_up, command):
             return lifecycle.deploy(line_up, model, version, f"digest-{model}-{version}", role)
         case ("promote", model):
             return lifecycle.promote(line_up, model)
+        case ("share", model, part):
+            return lifecycle.share(line_up, model, part)
         case ("retire", model):
             return lifecycle.retire(line_up, model)
         case ("rebuild", model, version):
@@ -49,6 +52,8 @@ def record(sequence, command):
         return controls.deployed("s", sequence, model, version, SPECIFICATION, role)
     if command[0] == "rebuild":
         return controls.rebuilt("s", sequence, command[1], command[2], LeftOut(["nobody"]))
+    if command[0] == "share":
+        return controls.shared("s", sequence, command[1], command[2])
     return controls.changed("s", sequence, command[1], command[0])
 
 
@@ -91,6 +96,8 @@ def test_the_fold_does_what_the_registry_decides(asked):
         }
         champion = lifecycle.champion(line_up)
         assert (shard.champion.model if shard.champion else None) == (champion.model if champion else None)
+        canaries = [model for model, placed in active.items() if placed.share > 0]
+        assert ([shard.canary.model] if shard.canary else []) == canaries
     assert len(set(identities)) == len(identities)
     assert shard.watermark == 0  # decisions do not move the stream's time
 

@@ -16,6 +16,7 @@ from headrace.contracts.events import (
     ModelPromoted,
     ModelRebuilt,
     ModelRetired,
+    TrafficShared,
 )
 from headrace.contracts.left_out import LeftOut
 
@@ -46,6 +47,11 @@ def rebuilt(stream: str, sequence: int, model: str, version: int, without: LeftO
     """Id and bytes of the record that makes a model go on as if some records had never been learnt."""
     identity = f"rebuild/{stream}/{model}/{version}/{sequence}"
     return _written(ModelRebuilt(identity, NO_EVENT_TIME, model, version, without))
+
+
+def shared(stream: str, sequence: int, model: str, share: float) -> tuple[str, bytes]:
+    """Id and bytes of the record that makes a challenger a canary."""
+    return _written(TrafficShared(f"share/{stream}/{model}/{sequence}", NO_EVENT_TIME, model, share))
 
 
 def changed(stream: str, sequence: int, model: str, verb: Verb) -> tuple[str, bytes]:

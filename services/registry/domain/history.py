@@ -10,6 +10,7 @@ from headrace.contracts.events import (
     ModelPromoted,
     ModelRebuilt,
     ModelRetired,
+    TrafficShared,
 )
 from services.registry.domain import lifecycle
 from services.registry.domain.lifecycle import LineUp
@@ -51,6 +52,8 @@ def _after(line_up: LineUp, control: Control) -> LineUp:
             after = lifecycle.deploy(line_up, model, version, "", role)
         case ModelPromoted(model=model):
             after = lifecycle.promote(line_up, model)
+        case TrafficShared(model=model, share=part):
+            after = lifecycle.share(line_up, model, part)
         case ModelRetired(model=model):
             after = lifecycle.retire(line_up, model)
         case LearningFrozen(model=model, frozen=frozen):

@@ -30,13 +30,14 @@ class Conflict(HeadraceError):
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A model's place on a stream. digest: of its specification."""
+    """A model's place on a stream. digest: of its specification. share: of the entities that a canary answers."""
 
     model: str
     version: int
     digest: str
     role: Standing
     frozen: bool = False
+    share: float = 0.0
 
 
 LineUp = Mapping[str, Deployed]
@@ -99,13 +100,24 @@ def retire(line_up: LineUp, model: str) -> LineUp | None:
     others = [deployed for deployed in line_up.values() if deployed.role == "challenger"]
     if present.role == "champion" and others:
         raise Conflict(f"{model} is the champion: promote another model first, or retire the challengers")
-    return {**line_up, model: replace(present, role="retired", frozen=False)}
+    return {**line_up, model: replace(present, role="retired", frozen=False, share=0.0)}
 
 
 def freeze(line_up: LineUp, model: str, frozen: bool) -> LineUp | None:
     """Stop (or resume) a model's learning; it goes on answering."""
     present = _active(line_up, model)
     return None if present.frozen == frozen else {**line_up, model: replace(present, frozen=frozen)}
+
+
+def share(line_up: LineUp, model: str, part: float) -> LineUp | None:
+    """Let a challenger answer a part of the entities, 0 to 1; whoever did so before does no more."""
+    present = _active(line_up, model)
+    if present.role == "champion":
+        raise Conflict(f"{model} is the champion: it answers whom no canary answers")
+    if present.share == part:
+        return None
+    others = {name: replace(deployed, share=0.0) for name, deployed in line_up.items()}
+    return {**others, model: replace(present, share=part)}
 
 
 def rebuild(line_up: LineUp, model: str, version: int, digest: str) -> LineUp:
@@ -128,13 +140,9 @@ def _unknown(model: str) -> Conflict:
 
 
 def _with_champion(line_up: LineUp, model: str) -> LineUp:
-    """The line-up with `model` as its only champion."""
+    """The line-up with `model` as its only champion, and no canary."""
     changed = {}
     for name, deployed in line_up.items():
-        if name == model:
-            changed[name] = replace(deployed, role="champion")
-        elif deployed.role == "champion":
-            changed[name] = replace(deployed, role="challenger")
-        else:
-            changed[name] = deployed
+        role: Standing = "challenger" if deployed.role == "champion" else deployed.role
+        changed[name] = replace(deployed, role="champion" if name == model else role, share=0.0)
     return changed

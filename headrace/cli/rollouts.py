@@ -1,0 +1,174 @@
+"""`headrace rollout`: another model takes the champion's place, step by step, judged on real labels."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli.common import Json, client_of
+from headrace.cli.home import Home
+from headrace.cli.models import read_specification
+from headrace.cli.output import Output, guarded
+from headrace.client import Client, calls
+from headrace.errors import Unusable
+
+rollouts_app = typer.Typer(
+    help="Another model takes the champion's place, if it is better.", no_args_is_help=True
+)
+
+StreamArgument = Annotated[str, typer.Argument(help="Name of the stream.")]
+NumberOption = Annotated[
+    int | None, typer.Option("--rollout", min=1, help="Its number (default: the newest).")
+]
+
+SAYS = {
+    "better": "the labels say it is better",
+    "worse": "the labels say it is worse",
+    "no_worse": "its labels came, nothing speaks against it",
+    "undecided": "its labels came without a verdict",
+    "": "by hand",
+}
+
+
+@rollouts_app.command()
+@guarded
+def start(  # noqa: PLR0913, PLR0917  # one option each
+    stream: StreamArgument,
+    model: Annotated[
+        str, typer.Argument(help="Specification (YAML or JSON file), or a model as NAME[@VERSION].")
+    ],
+    name: Annotated[str, typer.Option(help="The model's name (default: the file's).")] = "",
+    canary: Annotated[str, typer.Option(help="Shares of the entities that it answers first: 0.05,0.25")] = "",
+    canary_labels: Annotated[int, typer.Option(min=1, help="Labels at each share.")] = 1_000,
+    error_rate: Annotated[
+        float, typer.Option(help="How often one that is not better may be called so.")
+    ] = 0.05,
+    harm_rate: Annotated[
+        float, typer.Option(help="How often one that is not worse may be called so.")
+    ] = 0.05,
+    most_labels: Annotated[int, typer.Option(min=1, help="Dropped if undecided by then.")] = 100_000,
+    guard_labels: Annotated[
+        int, typer.Option(min=0, help="How long the old champion stays beside it.")
+    ] = 10_000,
+    approval: Annotated[bool, typer.Option("--approval", help="A second person has to approve.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask a model beside the champion; it takes the place if the labels say that it is better."""
+    home, output = Home.from_environment(), Output(as_json)
+    plan = {
+        "error_rate": error_rate,
+        "harm_rate": harm_rate,
+        "most_labels": most_labels,
+        "canary": _shares(canary),
+        "canary_labels": canary_labels,
+        "guard_labels": guard_labels,
+        "approval": approval,
+    }
+    with client_of(home) as client:
+        chosen, version = _registered(client, model, name)
+        answer = client.begin_rollout(stream, chosen, version=version, plan=plan)
+    output.answer(answer)
+    output.say(
+        f"rollout {answer['rollout']}: {answer['challenger']} is asked beside {answer['champion']} on {stream}"
+    )
+    output.next(f"headrace rollout status {stream}    shows what the labels say")
+
+
+@rollouts_app.command()
+@guarded
+def status(stream: StreamArgument, rollout: NumberOption = None, as_json: Json = False) -> None:
+    """Show a rollout: where it stands, what the labels say, what came before."""
+    home, output = Home.from_environment(), Output(as_json)
+    with client_of(home) as client:
+        found = _found(client, stream, rollout)
+    output.answer(found)
+    _tell(output, found)
+
+
+def _found(client: Client, stream: str, number: int | None) -> dict[str, Any]:
+    """A rollout, the newest if there is no number. Raises `Unusable` if there is none."""
+    if number is not None:
+        found: dict[str, Any] = client.get("registry", calls.stream_path(stream, f"rollouts/{number}"))
+        return found
+    newest = client.get("registry", f"{calls.stream_path(stream, 'rollouts')}?limit=1")["rollouts"]
+    if not newest:
+        raise Unusable(f"{stream} has no rollout; begin one: headrace rollout start {stream} SPEC.yaml")
+    return dict(newest[0])
+
+
+def _tell(output: Output, found: dict[str, Any]) -> None:
+    share = f", answers {found['share']:.0%} of the entities" if found["share"] else ""
+    waits = ", waits for approval" if found["awaits_approval"] else ", held" if found["held"] else ""
+    output.say(
+        f"rollout {found['rollout']} of {found['stream']}: {found['challenger']} for {found['champion']}: "
+        f"{found['stage'].replace('_', ' ')}{share}{waits}"
+    )
+    columns = ("stage", "labels", "less loss an event", "better", "worse", "ended")
+    rows = [
+        [
+            past["stage"] + (f" {past['share']:.0%}" if past["share"] else ""),
+            *_evidence(past["evidence"]),
+            f"{past['ended_at']} {SAYS[past['ruling']]} ({past['decided_by']})",
+        ]
+        for past in found["past"]
+    ]
+    if found["open"]:
+        ends = found["decides_at"]
+        rows.append(
+            [
+                found["stage"],
+                *_evidence(found["evidence"]),
+                f"at better {ends['better']:,.0f} or worse {ends['worse']:,.0f}",
+            ]
+        )
+    output.table(columns, rows)
+    output.say("less loss: of the model that is asked beside; better, worse: e-values (docs/rollouts.md)")
+
+
+def _evidence(evidence: dict[str, Any]) -> list[Any]:
+    difference = f"{evidence['mean_difference']:+.5f} ± {evidence['standard_error']:.5f}"
+    return [evidence["labels"], difference, f"{evidence['better']:,.3g}", f"{evidence['worse']:,.3g}"]
+
+
+def _registered(client: Client, model: str, name: str) -> tuple[str, int | None]:
+    """A model by its name, or by a file that becomes its next version."""
+    path = Path(model)
+    if path.is_file():
+        document = read_specification(path)
+        chosen = name or path.name.split(".")[0]
+        made = client.create_model(chosen, document, str(document.get("description", "")))
+        return chosen, int(made["version"])
+    chosen, _, version = model.partition("@")
+    if version and not version.isdecimal():
+        raise Unusable(f"{model} is no file and no model: write NAME or NAME@VERSION")
+    return chosen, int(version) if version else None
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise Unusable(f"--canary takes shares like 0.05,0.25, not {text!r}") from None
+
+
+def _add(action: str, name: str, summary: str) -> None:
+    def act(stream: StreamArgument, rollout: NumberOption = None, as_json: Json = False) -> None:
+        home, output = Home.from_environment(), Output(as_json)
+        with client_of(home) as client:
+            number = _found(client, stream, rollout)["rollout"]
+            found = client.turn_rollout(stream, number, action)
+        output.answer(found)
+        _tell(output, found)
+
+    act.__doc__ = summary
+    command: Callable[..., None] = guarded(act)
+    rollouts_app.command(name)(command)
+
+
+_add("promote", "promote", "Make the challenger the champion now.")
+_add("roll-back", "rollback", "Bring the old champion back.")
+_add("abort", "abort", "End it: a shadow or canary leaves; a new champion stays, without its guard.")
+_add("approve", "approve", "Agree, as a second person.")
+_add("hold", "hold", "Stop it where it is; labels do not count meanwhile.")
+_add("resume", "resume", "Let it go on.")

@@ -1,0 +1,110 @@
+"""How a decision is written down: into the stream's journal and line-up, in the transaction in which it is made.
+
+A stream's row carries a number that counts its decisions; whoever decides raises it only if nobody else has since the
+state was read. So two registries on one PostgreSQL cannot crown two champions, and numbers have no gaps.
+"""
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import CursorResult, select, update
+from sqlalchemy.orm import Session
+
+from services.registry.database import Stale
+from services.registry.domain.lifecycle import Conflict, Deployed, LineUp, Standing
+from services.registry.domain.rollouts import Rollout
+from services.registry.tables import ControlRow, DeploymentRow, RolloutRow, StreamRow
+
+
+class Absent(Exception):
+    """There is nothing by that name; the text says what."""
+
+
+def stream_row(session: Session, name: str) -> StreamRow:
+    """A stream, or `Absent`."""
+    row = session.get(StreamRow, name)
+    if row is None:
+        raise Absent(f"there is no stream {name}")
+    return row
+
+
+def line_up(session: Session, stream: str) -> LineUp:
+    """Who stands on a stream."""
+    rows: Iterable[DeploymentRow] = session.scalars(
+        select(DeploymentRow).where(DeploymentRow.stream == stream)
+    )
+    return {
+        row.model: Deployed(
+            row.model, row.version, row.digest, cast(Standing, row.role), row.frozen, row.share
+        )
+        for row in rows
+    }
+
+
+def rollout_of(row: RolloutRow) -> Rollout:
+    """The rollout that a row holds."""
+    return msgspec.convert(row.state, Rollout)
+
+
+def place(
+    session: Session,
+    stream: str,
+    before: LineUp,
+    after: LineUp,
+    sequence: int,
+    now_ms: int,
+    *,
+    placed: str = "",
+) -> None:
+    """Make the line-up what it is after a decision. placed: the model that the decision puts there anew."""
+    for model, deployed in after.items():
+        if before.get(model) == deployed and model != placed:
+            continue
+        row = session.get(DeploymentRow, (stream, model))
+        if row is None:
+            row = DeploymentRow(stream=stream, model=model, sequence=sequence)
+            session.add(row)
+        row.version, row.digest = deployed.version, deployed.digest
+        row.role, row.frozen, row.share = deployed.role, deployed.frozen, deployed.share
+        row.changed_ms = now_ms
+        if model == placed:
+            row.sequence = sequence
+
+
+def decide(session: Session, row: StreamRow, made: tuple[str, bytes], now_ms: int, by: str) -> None:
+    """Write a decision down as the stream's next, provided that nobody was faster. made: its id and its record."""
+    sequence = row.sequence + 1
+    session.flush()
+    raised = session.execute(
+        update(StreamRow)
+        .where(StreamRow.name == row.name, StreamRow.sequence == row.sequence)
+        .values(sequence=sequence)
+        .execution_options(synchronize_session=False)
+    )
+    if cast(CursorResult[Any], raised).rowcount != 1:
+        raise Stale
+    identity, record = made
+    session.add(
+        ControlRow(stream=row.name, sequence=sequence, id=identity, record=record, made_ms=now_ms, made_by=by)
+    )
+    session.flush()
+    session.refresh(row)
+
+
+def undisturbed(session: Session, stream: str, before: LineUp, after: LineUp) -> None:
+    """Raise `Conflict` if a change would take a place from a model that a rollout is about."""
+    row = session.scalar(select(RolloutRow).where(RolloutRow.stream == stream, RolloutRow.open))
+    if row is None:
+        return
+    rollout = rollout_of(row)
+    for model in (rollout.challenger.model, rollout.champion.model):
+        was, becomes = before.get(model), after.get(model)
+        if _stand(was) != _stand(becomes):
+            raise Conflict(
+                f"{model} takes part in rollout {row.number} of {stream}: let it end, or abort it first"
+            )
+
+
+def _stand(deployed: Deployed | None) -> object:
+    return None if deployed is None else (deployed.version, deployed.role, deployed.share)

@@ -1,0 +1,104 @@
+"""Judges rollouts: reads the outcomes of streams that have one, and turns it when the labels have said enough.
+
+Evidence and the positions up to which outcomes were weighed are kept in one transaction, so after a crash no outcome
+counts twice and none is left out. What is away is tried again.
+"""
+
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+
+import msgspec
+import numpy as np
+import structlog
+
+from headrace.contracts.events import Outcome
+from headrace.contracts.topics import OUTCOMES, topic
+from headrace.errors import HeadraceError, Transient
+from headrace.history import History
+from services.registry.decisions import rollout_of
+from services.registry.domain import rollouts
+from services.registry.domain.evidence import differences
+from services.registry.domain.lifecycle import Conflict
+from services.registry.domain.rollouts import Rollout, Turn
+from services.registry.registry import Registry
+from services.registry.tables import RolloutRow
+
+log = structlog.get_logger("registry.judging")
+
+ROUND_SECONDS = 2.0
+MOST_RECORDS = 100_000
+"""Outcomes of one partition read between two looks at the rollout."""
+JUDGE = "the judge"
+"""Who it is that decides, in the journal."""
+
+_decode = msgspec.json.Decoder(Outcome).decode
+
+
+class Judge:
+    """Looks at every rollout that is under way, now and then, on a thread of its own."""
+
+    def __init__(self, registry: Registry, history: History) -> None:
+        self._registry = registry
+        self._history = history
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self._go_round, name="judging", daemon=True).start()
+
+    def stop(self) -> None:
+        """End after the rollout in hand."""
+        self._stopping.set()
+
+    def _go_round(self) -> None:
+        while not self._stopping.wait(ROUND_SECONDS):
+            try:
+                for row in self._registry.rollouts.under_way():
+                    self._judge_alone(row)
+            except Transient as error:
+                log.warning("not judged yet", reason=str(error))
+            except Exception:
+                log.exception("judging failed")  # and goes on: a champion under guard must stay under it
+
+    def _judge_alone(self, row: RolloutRow) -> None:
+        try:
+            self.judge(row)
+        except HeadraceError as error:  # the other streams' rollouts must not suffer for it
+            log.warning("not judged", stream=row.stream, rollout=row.number, reason=str(error))
+
+    def judge(self, row: RolloutRow) -> None:
+        """Weigh what has come since the last time. One that is held, or waits for approval, lets it pass."""
+        since = {int(partition): offset for partition, offset in row.positions.items()}
+        found, until = self._read(row.stream, rollout_of(row), since)
+        if until == since:
+            return
+
+        def turn(rollout: Rollout, now_ms: int) -> Turn:
+            if rollout.held or rollout.awaits:
+                return rollout, []
+            after, ruling = rollouts.weighed(rollout, np.array(found))
+            return (after, []) if ruling is None else rollouts.settle(after, ruling, now_ms, JUDGE)
+
+        with suppress(Conflict):  # turned by somebody meanwhile: the next round sees what has become of it
+            self._registry.turn(
+                row.stream, row.number, turn, JUDGE, revision=row.revision, judged=(since, until)
+            )
+
+    def _read(
+        self, stream: str, rollout: Rollout, since: Mapping[int, int]
+    ) -> tuple[list[float], dict[int, int]]:
+        """The paired differences, and up to where they were read."""
+        served, beside = rollouts.pair(rollout)
+        name, found, until = topic(OUTCOMES, stream), [], {}
+        for partition, position in since.items():
+            first, end = self._history.bounds(name, partition)
+            start = max(position, first)  # what retention has taken counts no more
+            end = min(end, start + MOST_RECORDS)
+            for batch in self._history.read(name, partition, start, end):
+                outcomes = [_decode(value) for value in batch.values if value is not None]
+                found += differences(
+                    rollout.task, outcomes, (served.model, served.version), (beside.model, beside.version)
+                )
+            until[partition] = max(end, position)
+        return found, until

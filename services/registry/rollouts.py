@@ -1,0 +1,212 @@
+"""The registry's memory of rollouts: each turn of one is one transaction with the decisions that it takes.
+
+A rollout's row carries a revision; whoever turns it raises it only if nobody else has. So of two operators who promote
+at once, or of an operator and the judge, one is told that it has been done.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy.orm import Session
+
+from headrace.contracts.stream import Task
+from services.registry.database import Database, Stale
+from services.registry.decisions import Absent, decide, line_up, place, rollout_of, stream_row
+from services.registry.domain import controls, lifecycle
+from services.registry.domain.evidence import Evidence
+from services.registry.domain.lifecycle import Conflict, LineUp
+from services.registry.domain.rollouts import Contender, Move, Plan, Rollout, Turn
+from services.registry.tables import RolloutRow, StreamRow, VersionRow
+
+
+class RolloutStore:
+    """Rollouts, those that are over too. Safe to use from several threads. Raises `Transient` as the database does."""
+
+    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
+        self._read = database.read
+        self._write = database.write
+        self._now_ms = now_ms
+
+    def begin(
+        self, stream: str, chosen: VersionRow, task: Task, plan: Plan, positions: Mapping[int, int], by: str
+    ) -> int:
+        """Put a version beside the champion, to be judged by the outcomes from `positions` on; the rollout's number.
+
+        Raises `Conflict`, `Absent`.
+        """
+
+        def work(session: Session) -> int:
+            row = stream_row(session, stream)
+            before = line_up(session, stream)
+            champion = lifecycle.champion(before)
+            if champion is None:
+                raise Conflict(f"{stream} has no champion to be compared with: deploy the model as champion")
+            if champion.model == chosen.model:
+                raise Conflict(
+                    f"{chosen.model} is the champion itself: register the other specification under another name"
+                )
+            under_way = session.scalar(
+                select(RolloutRow.number).where(RolloutRow.stream == stream, RolloutRow.open)
+            )
+            if under_way is not None:
+                raise Conflict(f"rollout {under_way} of {stream} is under way: let it end, or abort it first")
+            now = self._now_ms()
+            after = lifecycle.deploy(before, chosen.model, chosen.version, chosen.digest, "challenger")
+            if after is not None:
+                made = controls.deployed(
+                    stream, row.sequence + 1, chosen.model, chosen.version, chosen.specification, "challenger"
+                )
+                place(session, stream, before, after, row.sequence + 1, now, placed=chosen.model)
+                decide(session, row, made, now, by)
+            number = 1 + (
+                session.scalar(select(func.max(RolloutRow.number)).where(RolloutRow.stream == stream)) or 0
+            )
+            rollout = Rollout(
+                Contender(chosen.model, chosen.version),
+                Contender(champion.model, champion.version),
+                task,
+                plan,
+                proposed_by=by,
+            )
+            session.add(
+                RolloutRow(
+                    stream=stream,
+                    number=number,
+                    revision=1,
+                    writes=1,
+                    open=True,
+                    state=msgspec.to_builtins(rollout),
+                    positions=_plain(positions),
+                    created_ms=now,
+                    changed_ms=now,
+                )
+            )
+            return number
+
+        return self._write(work)
+
+    def get(self, stream: str, number: int | None = None) -> RolloutRow:
+        """A rollout (None: the newest), or `Absent`."""
+        query = (
+            select(RolloutRow).where(RolloutRow.stream == stream).order_by(RolloutRow.number.desc()).limit(1)
+        )
+        if number is not None:
+            query = query.where(RolloutRow.number == number)
+
+        def work(session: Session) -> RolloutRow:
+            stream_row(session, stream)
+            found = session.scalar(query)
+            if found is None:
+                raise Absent(
+                    f"stream {stream} has no rollout"
+                    if number is None
+                    else f"{stream} has no rollout {number}"
+                )
+            return found
+
+        return self._read(work)
+
+    def all(self, stream: str, limit: int, below: int | None = None) -> list[RolloutRow]:
+        """Rollouts of a stream, newest first, those below a number. Raises `Absent`."""
+
+        def work(session: Session) -> list[RolloutRow]:
+            stream_row(session, stream)
+            query = select(RolloutRow).where(RolloutRow.stream == stream)
+            if below is not None:
+                query = query.where(RolloutRow.number < below)
+            return list(session.scalars(query.order_by(RolloutRow.number.desc()).limit(limit)))
+
+        return self._read(work)
+
+    def under_way(self) -> list[RolloutRow]:
+        """All that are open, of any stream."""
+        query = select(RolloutRow).where(RolloutRow.open).order_by(RolloutRow.stream)
+        return self._read(lambda session: list(session.scalars(query)))
+
+    def turn(
+        self,
+        stream: str,
+        number: int,
+        turn: Callable[[Rollout, int], Turn],
+        by: str,
+        *,
+        revision: int | None = None,
+        judged: tuple[Mapping[int, int], Mapping[int, int]] | None = None,
+    ) -> bool:
+        """Take a rollout's next turn, with what it makes of the line-up; whether the line-up moved.
+
+        turn: given the rollout and the time, its next state and moves. revision: that it must still have. judged: the
+        positions from and to which outcomes were weighed. Raises `Conflict`, `Absent`.
+        """
+
+        def work(session: Session) -> bool:
+            row = session.get(RolloutRow, (stream, number))
+            if row is None:
+                raise Absent(f"{stream} has no rollout {number}")
+            stale = revision is not None and row.revision != revision
+            if stale or (judged is not None and row.positions != _plain(judged[0])):
+                raise Conflict(f"rollout {number} of {stream} has changed meanwhile: look at it again")
+            now = self._now_ms()
+            after, moves = turn(rollout_of(row), now)
+            stands = stream_row(session, stream)
+            _keep(session, row, after, None if judged is None else judged[1], now)
+            for move in moves:
+                _make(session, stands, move, now, by)
+            return bool(moves)
+
+        return self._write(work)
+
+
+def _keep(
+    session: Session, row: RolloutRow, after: Rollout, positions: Mapping[int, int] | None, now: int
+) -> None:
+    decided = _decided(rollout_of(row)) != _decided(after)  # what labels add is nothing to overlook
+    values: dict[str, Any] = {
+        "state": msgspec.to_builtins(after),
+        "open": after.is_open,
+        "writes": row.writes + 1,
+        "revision": row.revision + decided,
+        "changed_ms": now if decided else row.changed_ms,
+    }
+    if positions is not None:
+        values["positions"] = _plain(positions)
+    kept = session.execute(
+        update(RolloutRow)
+        .where(
+            RolloutRow.stream == row.stream, RolloutRow.number == row.number, RolloutRow.writes == row.writes
+        )
+        .values(**values)
+        .execution_options(synchronize_session=False)
+    )
+    if cast(CursorResult[Any], kept).rowcount != 1:
+        raise Stale
+
+
+def _plain(positions: Mapping[int, int]) -> dict[str, int]:
+    return {str(partition): offset for partition, offset in sorted(positions.items())}
+
+
+def _decided(rollout: Rollout) -> Rollout:
+    return msgspec.structs.replace(rollout, evidence=Evidence())
+
+
+def _make(session: Session, row: StreamRow, move: Move, now: int, by: str) -> None:
+    """One move of the line-up; none if it is so already."""
+    before = line_up(session, row.name)
+    sequence = row.sequence + 1
+    after: LineUp | None
+    match move:
+        case ("share", model, share):
+            after = lifecycle.share(before, model, share)
+            made = controls.shared(row.name, sequence, model, share)
+        case ("promote", model):
+            after = lifecycle.promote(before, model)
+            made = controls.changed(row.name, sequence, model, "promote")
+        case (_, model):
+            after = lifecycle.retire(before, model)
+            made = controls.changed(row.name, sequence, model, "retire")
+    if after is not None:
+        place(session, row.name, before, after, sequence, now)
+        decide(session, row, made, now, by)
