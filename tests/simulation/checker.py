@@ -298,6 +298,7 @@ class Checker:
     def _note(self) -> None:
         for partition, reading in enumerate(self._readings):
             self.seen["forgotten id"] += reading.forgotten
+            self.seen["answer of a canary"] += reading.by_canary
             for event in self._seen["predictions", partition]:
                 self.seen["prediction of a champion" if "model" in event else "prediction of nobody"] += 1
                 self.seen["challenger asked"] += len(event.get("challengers", []))

@@ -33,11 +33,11 @@ MUTANTS = (
     Mutant(
         "learns an early label before it predicts",
         f"{SHARD}._observe",
-        "champion = self.champion\n",
-        "champion = self.champion\n"
+        "first = self.champion\n",
+        "first = self.champion\n"
         "    early = self._early.get(identity)\n"
-        "    if champion is not None and early is not None:\n"
-        "        champion._estimator.learn_one({'a': 1.0, 'b': 1.0}, early.label.y)\n",
+        "    if first is not None and early is not None:\n"
+        "        first._estimator.learn_one({'a': 1.0, 'b': 1.0}, early.label.y)\n",
         "I5",
     ),
     Mutant(
@@ -80,11 +80,19 @@ MUTANTS = (
     ),
     Mutant(
         "the order of a set reaches an output",
-        f"{SHARD}._ask_challengers",
+        f"{SHARD}._ask_others",
         "for slot in self.slots.values():",
         "for slot in set(self.slots.values()):",
         "I5",
     ),
+    Mutant(
+        "an entity is answered now by one model, now by the other",
+        f"{SHARD}._observe",
+        "place(self.canary.model, entity)",
+        "place(self.canary.model, identity)",
+        "I3 I5 I8",
+    ),
+    Mutant("a canary outlives its promotion", f"{SHARD}._crown", "self.canary = None", "pass", "I3 I5 I8"),
     Mutant(
         "a decision takes effect twice",
         f"{SHARD}._control",
@@ -151,14 +159,14 @@ MUTANTS = (
         "headrace.recovery:Checkpoints.store",
         "Snapshot(run.position,",
         "Snapshot(run.position + 1,",
-        "I2 I3 I5 I6",
+        "I2 I3 I5 I6 I7",
     ),
     Mutant(
         "a snapshot's pointer names an earlier offset",
         "headrace.recovery:Checkpoints.store",
         "Snapshot(run.position,",
         "Snapshot(run.silent_until,",
-        "I2 I3 I5 I6",
+        "I2 I3 I5 I6 I7",
     ),
     Mutant(
         "a snapshot from beyond what is committed",

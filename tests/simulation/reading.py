@@ -1,11 +1,12 @@
 """One partition of a log, read the slow and obvious way: what should have come out of it.
 
-The oracle of the simulation. It imports json, heapq, base64 and River, and nothing of Headrace: an independent reading
+The oracle of the simulation. It imports the standard library and River, and nothing of Headrace: an independent reading
 of docs/scoring.md, docs/contracts.md and docs/model-specifications.md. Written for being right, not for being fast; it
 knows only what the simulation uses (binary labels, two kinds of features by key).
 """
 
 import base64
+import hashlib
 import heapq
 import importlib
 import json
@@ -120,8 +121,11 @@ class Reading:
         self.outcomes: list[Event] = []
         self.rejected: list[Event] = []
         self.champion: Model | None = None
+        self.canary: Model | None = None
+        self.share = 0.0
         self.models: list[Model] = []
         self.forgotten = 0
+        self.by_canary = 0
         self.labels = 0
         self.early: dict[str, tuple[Event, int]] = {}
         self.waiting: dict[str, tuple[Event, Event, list[tuple[Model, Event]]]] = {}
@@ -166,13 +170,14 @@ class Reading:
         if identity in self._known:
             return
         prediction = {name: record[name] for name in ("id", "entity", "at")} | {"offset": offset}
-        champions = [self.champion] if self.champion is not None else []
+        first = self.canary if self._is_canarys(record["entity"]) else self.champion
+        self.by_canary += first is not None and first is not self.champion
         asked = []
-        for model in champions + [model for model in self.models if model is not self.champion]:
+        for model in [first] * (first is not None) + [model for model in self.models if model is not first]:
             served = model.served(record["x"], record["entity"], record["at"])
             said = {"model": model.name, "version": model.version} | model.answer(served)
             asked.append((model, served))
-            if model is self.champion:
+            if model is first:
                 prediction |= said
             else:
                 prediction.setdefault("challengers", []).append(said)
@@ -186,6 +191,12 @@ class Reading:
         if identity in self.early:
             label, _ = self.early.pop(identity)
             self._resolve(label, offset)
+
+    def _is_canarys(self, entity: str) -> bool:
+        if self.canary is None:
+            return False
+        digest = hashlib.blake2b(f"{self.canary.name}/{entity}".encode(), digest_size=4).hexdigest()
+        return int(digest, 16) / 2**32 < self.share
 
     def _forget(self) -> None:
         """Drop the oldest ids, but none that waits: that one counts as seen just now."""
@@ -280,12 +291,16 @@ class Reading:
                 self._leave(before)
             self.models.append(made)
             if record.get("role", "champion") == "champion":
-                self.champion = made
+                self.champion, self.canary = made, None
             return True
         if before is None:
             return False
         if record["type"] == "promote":
-            self.champion = before
+            self.champion, self.canary = before, None
+        elif record["type"] == "share":
+            if before is self.champion:
+                return False
+            self.canary, self.share = before if record["share"] > 0 else None, record["share"]
         elif record["type"] == "freeze":
             before.frozen = record.get("frozen", True)
         else:
@@ -297,6 +312,8 @@ class Reading:
         self.models.remove(model)
         if self.champion is model:
             self.champion = None
+        if self.canary is model:
+            self.canary = None
 
     def _reject(self, offset: int, raw: bytes | None, rule: str, at: int) -> None:
         original = base64.b64encode(raw or b"").decode()
@@ -310,6 +327,7 @@ FIELDS = {
     "contract": {"id": str, "at": int, "version": int, "contract": dict},
     "deploy": {"id": str, "at": int, "model": str, "version": int, "specification": dict},
     "promote": {"id": str, "at": int, "model": str},
+    "share": {"id": str, "at": int, "model": str, "share": (int, float)},
     "freeze": {"id": str, "at": int, "model": str},
     "retire": {"id": str, "at": int, "model": str},
 }

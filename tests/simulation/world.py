@@ -350,7 +350,7 @@ class World:
         """A decision; sometimes the registry dies half way through writing it and writes all of it again, later."""
         name = list(MODELS)[q % len(MODELS)]
         sequence = len(self._decisions)
-        match p % 10:
+        match p % 12:
             case 0:
                 version = self._contract.version + 1
                 self._contract = contract(version, q)
@@ -362,6 +362,9 @@ class World:
                 self._deploy(name, "champion", half=r)
             case 5 | 6:
                 self._decide(controls.changed(STREAM, sequence, name, "promote"), half=r)
+            case 10 | 11:
+                share = (0.0, 0.3, 0.6, 1.0)[q // 2 % 4]
+                self._decide(controls.shared(STREAM, sequence, name, share), half=r)
             case 7:
                 self._decide(controls.changed(STREAM, sequence, name, "freeze"), half=r)
             case 8:
