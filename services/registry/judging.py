@@ -26,7 +26,7 @@ from services.registry.tables import RolloutRow
 
 log = structlog.get_logger("registry.judging")
 
-ROUND_SECONDS = 2.0
+ROUND_SECONDS = 1.0
 MOST_RECORDS = 100_000
 """Outcomes of one partition read between two looks at the rollout."""
 JUDGE = "the judge"

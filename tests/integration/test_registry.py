@@ -9,14 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx2
 import pytest
-import sqlalchemy
 import yaml
 from fastapi.testclient import TestClient
 
@@ -38,7 +36,7 @@ from services.registry.registry import Registry, now_ms
 from services.registry.rollouts import RolloutStore
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
-from tests.support import fresh, postgres
+from tests.support import fresh
 
 SPECIFICATION = {
     "model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"],
@@ -59,26 +57,7 @@ def contract(name, **changes):
     return plain | changes
 
 
-# -- databases ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory) -> Iterator[str]:
-    with postgres(tmp_path_factory.mktemp("postgres")) as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def database(request, tmp_path):
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/db/registry.db"
-    url = request.getfixturevalue("postgres_server")
-    name = fresh("db").replace("-", "_")
-    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return url.rpartition("/")[0] + f"/{name}"
+# -- memory ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -1,0 +1,27 @@
+"""Databases for the registry's tests: each runs on SQLite and on a real PostgreSQL."""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy
+
+from tests.support import fresh, postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory) -> Iterator[str]:
+    with postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def database(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/db/registry.db"
+    url = request.getfixturevalue("postgres_server")
+    name = fresh("db").replace("-", "_")
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return url.rpartition("/")[0] + f"/{name}"

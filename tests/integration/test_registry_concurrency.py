@@ -1,0 +1,156 @@
+"""Many operators at once, killed at random: one history, in which everybody's answers have their place."""
+
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from headrace.contracts.stream import Field, StreamContract, from_dict
+from services.registry.database import Database
+from services.registry.decisions import rollout_of
+from services.registry.domain.history import Decision, standing
+from services.registry.domain.lifecycle import Conflict
+from services.registry.domain.rollouts import Plan, promote
+from services.registry.journal import Journal
+from services.registry.registry import now_ms
+from services.registry.rollouts import RolloutStore
+from services.registry.store import Store
+
+pytestmark = pytest.mark.slow
+
+COMMANDS = 1000
+OPERATORS = 4
+
+
+class Operator:
+    """A process of commands, and what it was answered."""
+
+    def __init__(self, url: str, seed: int, answers: list[list[Any]]) -> None:
+        command = [sys.executable, "-m", "tests.integration.registry_worker", url, str(seed)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self._answers = answers
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.endswith(b"\n"):  # or it was killed while it wrote
+                self._answers.append(json.loads(line))
+
+    def kill(self) -> None:
+        """As the kernel does, in the middle of anything."""
+        self.process.kill()
+        self.process.wait(10)
+        self._reader.join(10)
+
+
+def test_a_thousand_commands_of_operators_who_are_killed_are_one_history(database: str) -> None:
+    opened = Database(database)
+    opened.prepare()
+    store, memory = Store(opened, now_ms), RolloutStore(opened, now_ms)
+    store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, "me")
+    for model in "abcd":
+        store.submit(model, f"digest-{model}", {"model": model}, "", "me")
+    answers: list[list[Any]] = []
+    chance, seeds = random.Random(4), iter(range(1, 10_000))
+    operators = [Operator(database, next(seeds), answers) for _ in range(OPERATORS)]
+    kills, deadline = 0, time.monotonic() + 200
+    try:
+        while len(answers) < COMMANDS:
+            assert time.monotonic() < deadline, f"only {len(answers)} answers"
+            time.sleep(chance.uniform(1.5, 3.0))  # a process needs a second to begin
+            victim = chance.randrange(OPERATORS)
+            operators[victim].kill()
+            kills += 1
+            operators[victim] = Operator(database, next(seeds), answers)
+    finally:
+        for operator in operators:
+            operator.kill()
+
+    decisions = Journal(opened).decided("s", now_ms())
+    every_state_has_at_most_one_champion(decisions)
+    the_tables_are_what_the_history_says(store, memory, decisions)
+    answers_lie_in_their_order(answers, decisions)
+    done = Counter(
+        verb for verb, *_, answer in answers if answer not in (None, False) and answer != "Conflict"
+    )
+    assert all(done[verb] for verb in ("promote", "retire", "freeze", "deploy", "begin", "turn", "abort")), (
+        done
+    )
+    assert kills >= 2
+    opened.close()
+
+
+def every_state_has_at_most_one_champion(decisions: list[Decision]) -> None:
+    assert [one.sequence for one in decisions] == list(range(1, len(decisions) + 1))
+    for end in range(len(decisions) + 1):
+        placed = standing(decisions[:end]).line_up.values()
+        assert sum(one.role == "champion" for one in placed) <= 1
+
+
+def the_tables_are_what_the_history_says(
+    store: Store, memory: RolloutStore, decisions: list[Decision]
+) -> None:
+    then = standing(decisions).line_up
+    now = {row.model: (row.version, row.role, row.frozen, row.share) for row, _ in store.deployments("s")}
+    assert now == {name: (one.version, one.role, one.frozen, one.share) for name, one in then.items()}
+    rows = memory.all("s", 10_000)
+    assert [row.number for row in rows] == list(range(len(rows), 0, -1))
+    assert sum(row.open for row in rows) <= 1
+    for row in rows[:1]:
+        rollout = rollout_of(row)
+        if row.open:
+            ahead = rollout.challenger if rollout.stage == "guard" else rollout.champion
+            assert then[ahead.model].role == "champion"
+
+
+def answers_lie_in_their_order(answers: list[list[Any]], decisions: list[Decision]) -> None:
+    """What was answered is in the history, and before whatever was asked for after the answer."""
+    by = {one.sequence: one for one in decisions}
+    placed = [
+        (sent, answered, answer, who)
+        for verb, _, who, sent, answered, answer in answers
+        if verb in ("promote", "retire", "freeze", "unfreeze") and type(answer) is int
+    ]
+    assert len(placed) > 50
+    for sent, _, sequence, who in placed:
+        assert by[sequence].made_by == who
+        assert not any(answered < sent and other > sequence for _, answered, other, _ in placed)
+
+
+def test_of_two_who_promote_at_once_one_is_told_that_it_is_done(database: str) -> None:
+    opened = Database(database)
+    opened.prepare()
+    store, memory = Store(opened, now_ms), RolloutStore(opened, now_ms)
+    store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, "me")
+    for model in "ab":
+        store.submit(model, f"digest-{model}", {"model": model}, "", "me")
+    store.deploy("s", store.version("a"), "champion", "me")
+    for _ in range(10):
+        number = memory.begin("s", store.version("b"), "binary", Plan(guard_labels=0), {0: 0}, "me")
+        start, told = threading.Barrier(2), []
+
+        def press(who: str, number: int = number, start: Any = start, told: Any = told) -> None:
+            start.wait()
+            try:
+                memory.turn("s", number, lambda it, at: promote(it, at, who), who)
+                told.append("done")
+            except Conflict:
+                told.append("409")
+
+        pressing = [threading.Thread(target=press, args=(who,)) for who in ("ann", "bob")]
+        for thread in pressing:
+            thread.start()
+        for thread in pressing:
+            thread.join()
+        assert sorted(told) == ["409", "done"]
+        store.deploy("s", store.version("a"), "champion", "me")
+        store.change("s", "b", "retire", "me")
+    opened.close()
