@@ -68,7 +68,7 @@ def live(
         if champion
         else "nobody answered"
     )
-    columns = ("model", "version", "role", "frozen", "decided_at", "decided_by", "offsets")
+    columns = ("model", "version", "role", "share", "frozen", "decided_at", "decided_by", "offsets")
     output.table(columns, [[one.get(column) for column in columns] for one in found["models"]])
 
 

@@ -70,13 +70,15 @@ class Streams(BaseModel):
 class Deployment(BaseModel):
     """A model's place on a stream.
 
-    offsets: where its deployment lies in each partition of the log (it answers from there on); None while pending.
+    share: of the entities that it answers as a canary. offsets: where its deployment lies in each partition of the log
+    (it answers from there on); None while pending.
     """
 
     stream: str
     model: str
     version: int
     role: Standing
+    share: float
     frozen: bool
     state: State
     offsets: dict[str, int] | None
@@ -96,6 +98,7 @@ class Stood(BaseModel):
     model: str
     version: int
     role: Standing
+    share: float
     frozen: bool
     decision: str
     decided_at: str
