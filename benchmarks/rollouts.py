@@ -24,6 +24,8 @@ from services.registry.domain.evidence import Evidence, weigh
 
 ERROR_RATE = 0.05
 POWER = 0.9
+WARM_UP = 1_000
+"""Labels that both models learn before any count, as in a rollout."""
 
 say = Console(stderr=True).print
 
@@ -108,14 +110,17 @@ def difference(rows: list[Labelled], first: Make, second: Make, runs: int, label
 
 
 def paired(rows: list[Labelled], first: Any, second: Any) -> Any:
-    """Brier score of the first model minus that of the second, event by event, predicted before it is learnt."""
+    """Brier score of the first model minus that of the second, event by event, predicted before it is learnt.
+
+    Those of the warm-up are left out.
+    """
     found = np.empty(len(rows))
     for place, row in enumerate(rows):
         losses = [_brier(model.predict_proba_one(row.x), row.y) for model in (first, second)]
         found[place] = losses[0] - losses[1]
         first.learn_one(row.x, row.y)
         second.learn_one(row.x, row.y)
-    return found
+    return found[WARM_UP:]
 
 
 def _brier(said: dict[bool, float], y: bool) -> float:

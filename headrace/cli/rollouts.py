@@ -41,6 +41,7 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     name: Annotated[str, typer.Option(help="The model's name (default: the file's).")] = "",
     canary: Annotated[str, typer.Option(help="Shares of the entities that it answers first: 0.05,0.25")] = "",
     canary_labels: Annotated[int, typer.Option(min=1, help="Labels at each share.")] = 1_000,
+    warm_up: Annotated[int, typer.Option(min=0, help="Labels that it may learn before any count.")] = 1_000,
     error_rate: Annotated[
         float, typer.Option(help="How often one that is not better may be called so.")
     ] = 0.05,
@@ -57,6 +58,7 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     """Ask a model beside the champion; it takes the place if the labels say that it is better."""
     home, output = Home.from_environment(), Output(as_json)
     plan = {
+        "warm_up_labels": warm_up,
         "error_rate": error_rate,
         "harm_rate": harm_rate,
         "most_labels": most_labels,
@@ -113,6 +115,9 @@ def _tell(output: Output, found: dict[str, Any]) -> None:
         ]
         for past in found["past"]
     ]
+    warm_up = found["plan"]["warm_up_labels"]
+    if found["stage"] == "shadow" and found["warmed"] < warm_up:
+        output.say(f"it learns first: {found['warmed']:,} of {warm_up:,} labels that do not count")
     if found["open"]:
         ends = found["decides_at"]
         rows.append(

@@ -124,6 +124,7 @@ def _view(row: RolloutRow) -> views.RolloutView:
         awaits_approval=rollout.awaits,
         proposed_by=rollout.proposed_by,
         approved_by=rollout.approved_by,
+        warmed=rollout.warmed,
         plan=views.PlanRequest(**msgspec.to_builtins(plan) | {"canary": list(plan.canary)}),
         evidence=_evidence(rollout.evidence),
         decides_at={"better": 1 / better, "worse": 1 / worse},

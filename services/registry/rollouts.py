@@ -189,7 +189,7 @@ def _plain(positions: Mapping[int, int]) -> dict[str, int]:
 
 
 def _decided(rollout: Rollout) -> Rollout:
-    return msgspec.structs.replace(rollout, evidence=Evidence())
+    return msgspec.structs.replace(rollout, evidence=Evidence(), warmed=0)
 
 
 def _make(session: Session, row: StreamRow, move: Move, now: int, by: str) -> None:

@@ -226,6 +226,7 @@ def rfc3339(milliseconds: int) -> str:
 class PlanRequest(Strict):
     """What is asked of a challenger; see docs/rollouts.md."""
 
+    warm_up_labels: int = Field(1_000, description="Labels that the shadow may learn before any count")
     error_rate: float = Field(0.05, description="How often one that is not better may be called better")
     harm_rate: float = Field(0.05, description="How often one that is not worse may be called worse")
     most_labels: int = Field(100_000, description="Labels after which a shadow without a verdict is dropped")
@@ -285,6 +286,7 @@ class RolloutView(BaseModel):
     awaits_approval: bool
     proposed_by: str
     approved_by: str
+    warmed: int
     plan: PlanRequest
     evidence: EvidenceView
     decides_at: dict[str, float]

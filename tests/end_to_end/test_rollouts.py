@@ -75,7 +75,7 @@ def test_a_better_model_takes_over_and_a_sabotaged_one_is_sent_back(system: Syst
 
     bad = tmp_path / "sabotaged.yaml"
     bad.write_text(json.dumps({"model": "dummy.NoChangeClassifier"}), encoding="utf-8")
-    command(system, "rollout", "start", STREAM, str(bad))
+    command(system, "rollout", "start", STREAM, str(bad), "--warm-up", "0")
     crowned = command(system, "rollout", "promote", STREAM)
     assert (crowned["stage"], crowned["past"][0]["ruling"]) == ("guard", "")
     back = until(system, "rolled_back", chunks)

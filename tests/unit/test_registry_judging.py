@@ -54,8 +54,9 @@ class Court:
         self.name = topic(OUTCOMES, "s")
         self.broker.create(self.name, PARTITIONS)
         self.written: list[Outcome] = []
+        asked = rollouts.Plan(**{"warm_up_labels": 0} | plan)
         self.memory.rollouts.begin(
-            "s", self.memory.store.version("new"), "binary", rollouts.Plan(**plan), {0: 0, 1: 0}, "ann"
+            "s", self.memory.store.version("new"), "binary", asked, {0: 0, 1: 0}, "ann"
         )
         self.registry = Turning(self.memory)
         self.judge = Judge(self.registry, MemoryHistory(self.broker))  # type: ignore[arg-type]

@@ -94,12 +94,19 @@ def test_by_hand() -> None:
 
 
 def test_the_labels_of_a_stage_are_counted_to_the_last_and_no_further() -> None:
-    rollout, ruling = rollouts.weighed(begun(most_labels=100), np.zeros(250))
+    rollout, ruling = rollouts.weighed(begun(most_labels=100, warm_up_labels=0), np.zeros(250))
     assert (rollout.evidence.labels, ruling) == (100, "undecided")
     canary, _ = ruled(begun(canary=(0.1,), canary_labels=70), "better")
     canary, ruling = rollouts.weighed(canary, np.zeros(69))
     assert ruling is None
     assert rollouts.weighed(canary, np.zeros(5))[1] == "no_worse"
+
+
+def test_what_the_shadow_learns_first_does_not_count() -> None:
+    rollout = begun(most_labels=100, warm_up_labels=30)
+    for count, warmed, labels in ((20, 20, 0), (15, 30, 5), (10, 30, 15)):
+        rollout, _ = rollouts.weighed(rollout, np.full(count, -0.001))
+        assert (rollout.warmed, rollout.evidence.labels) == (warmed, labels)
 
 
 def test_under_guard_the_old_champion_that_is_better_means_harm() -> None:
@@ -206,6 +213,7 @@ class Memory:
         self.store.deploy("s", self.store.version("old"), "champion", "ann")
 
     def begin(self, **plan: Any) -> int:
+        plan = {"warm_up_labels": 0} | plan
         return self.rollouts.begin("s", self.store.version("new"), "binary", Plan(**plan), {0: 7}, "ann")
 
     def rollout(self) -> Rollout:
@@ -273,7 +281,7 @@ def test_who_looked_at_an_older_state_is_told_so(memory: Memory) -> None:
 
 
 def test_outcomes_count_once_though_two_judges_read_them(memory: Memory) -> None:
-    memory.begin()
+    memory.begin(warm_up_labels=3)
 
     def weighs(labels: int) -> Any:
         return lambda r, _: (rollouts.weighed(r, np.zeros(labels))[0], [])
@@ -282,6 +290,6 @@ def test_outcomes_count_once_though_two_judges_read_them(memory: Memory) -> None
     with pytest.raises(Conflict, match="changed meanwhile"):
         memory.rollouts.turn("s", 1, weighs(6), "judge", judged=({0: 7}, {0: 13}))
     memory.rollouts.turn("s", 1, weighs(6), "judge", judged=({0: 12}, {0: 18}))
-    assert memory.rollout().evidence == Evidence(labels=11)
+    assert memory.rollout().evidence == Evidence(labels=8)
     assert memory.rollouts.get("s").positions == {"0": 18}
     assert memory.rollouts.get("s").revision == 1  # labels are no change that an operator could overlook

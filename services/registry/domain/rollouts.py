@@ -29,12 +29,14 @@ Ruling = Literal["better", "worse", "no_worse", "undecided"]
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is asked of a challenger.
 
+    warm_up_labels: that the shadow may learn before any count, as one that knows nothing yet is worse than anybody.
     error_rate: how often one that is not better may be called better. harm_rate: how often one that is not worse may
     be called worse, as a shadow, canary or under guard. most_labels: of the shadow; without a verdict by then it is
     dropped. canary: shares of the entities, rising; each for `canary_labels` labels. guard_labels: for how long the old
     champion stays beside it; 0: not at all. approval: a second person has to agree before it answers anybody.
     """
 
+    warm_up_labels: int = 1_000
     error_rate: float = 0.05
     harm_rate: float = 0.05
     most_labels: int = 100_000
@@ -68,7 +70,8 @@ class Passed(msgspec.Struct, frozen=True):
 class Rollout(msgspec.Struct, frozen=True):
     """A challenger's way. step: which of the plan's canary shares. held: it stays where it is until it is resumed.
 
-    awaits: it has won, and a second person has to agree. `evidence` is the present stage's.
+    awaits: it has won, and a second person has to agree. warmed: labels of the warm-up so far. evidence: the present
+    stage's.
     """
 
     challenger: Contender
@@ -81,6 +84,7 @@ class Rollout(msgspec.Struct, frozen=True):
     held: bool = False
     awaits: bool = False
     approved_by: str = ""
+    warmed: int = 0
     evidence: Evidence = Evidence()
     past: tuple[Passed, ...] = ()
 
@@ -106,7 +110,7 @@ def check(plan: Plan) -> Plan:
     for name in ("error_rate", "harm_rate"):
         if not 1e-9 <= getattr(plan, name) <= 0.5:
             raise Unusable("a rate is between 1e-9 and 0.5", where=f"plan.{name}")
-    for name, least in (("most_labels", 1), ("canary_labels", 1), ("guard_labels", 0)):
+    for name, least in (("warm_up_labels", 0), ("most_labels", 1), ("canary_labels", 1), ("guard_labels", 0)):
         if not least <= getattr(plan, name) <= 10**12:
             raise Unusable(f"at least {least}", where=f"plan.{name}")
     shares = plan.canary
@@ -132,6 +136,10 @@ def weighed(rollout: Rollout, differences: Differences) -> tuple[Rollout, Ruling
     No more are counted than the stage waits for, however many come at once.
     """
     plan = rollout.plan
+    if rollout.stage == "shadow" and rollout.warmed < plan.warm_up_labels:
+        skipped = min(len(differences), plan.warm_up_labels - rollout.warmed)
+        rollout = _change(rollout, warmed=rollout.warmed + skipped)
+        differences = differences[skipped:]
     most = {"shadow": plan.most_labels, "canary": plan.canary_labels, "guard": plan.guard_labels}
     room = most[rollout.stage] - rollout.evidence.labels
     rates = (plan.error_rate, plan.harm_rate)
