@@ -13,6 +13,7 @@ import typer
 from headrace.cli.access import keys_app
 from headrace.cli.common import Json, bootstrap_of, client_of
 from headrace.cli.home import Home
+from headrace.cli.lineage import card, diff, lineage, versions
 from headrace.cli.models import models_app
 from headrace.cli.output import Output, guarded
 from headrace.cli.past import rebuild, why
@@ -32,6 +33,8 @@ app.add_typer(streams_app, name="stream")
 app.add_typer(models_app, name="model")
 app.add_typer(rollouts_app, name="rollout")
 app.add_typer(keys_app, name="key")
+for command in (versions, lineage, diff, card):
+    models_app.command()(command)
 app.command()(rebuild)
 app.command()(why)
 app.command()(undo)

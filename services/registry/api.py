@@ -216,7 +216,7 @@ def _model_routes(router: APIRouter, registry: Registry) -> None:
         with told():
             rows = store.versions(model)
         return views.ModelDetail(
-            model=model, version=rows[-1].version, versions=[_model_version(row) for row in rows]
+            model=model, version=rows[-1].version, versions=[shown_version(row) for row in rows]
         )
 
     @router.get(
@@ -227,7 +227,7 @@ def _model_routes(router: APIRouter, registry: Registry) -> None:
     )
     def show_version(model: ModelName, version: Number) -> views.ModelVersion:
         with told():
-            return _model_version(store.version(model, version))
+            return shown_version(store.version(model, version))
 
 
 def _deployment_routes(router: APIRouter, registry: Registry) -> None:
@@ -415,7 +415,8 @@ def _contract_version(row: ContractRow) -> views.ContractVersion:
     )
 
 
-def _model_version(row: VersionRow) -> views.ModelVersion:
+def shown_version(row: VersionRow) -> views.ModelVersion:
+    """A version as it is answered."""
     return views.ModelVersion(
         model=row.model,
         version=row.version,

@@ -24,6 +24,7 @@ from services.registry.decisions import Absent
 from services.registry.domain.controls import Verb
 from services.registry.domain.history import Standing, standing
 from services.registry.domain.lifecycle import Conflict, check_model_name
+from services.registry.domain.lineage import Life, lives
 from services.registry.domain.rollouts import Plan, Rollout, Turn, check
 from services.registry.journal import Journal
 from services.registry.rollouts import RolloutStore
@@ -194,6 +195,20 @@ class Registry:
         """Who stood on a stream at a moment. Raises `Absent`."""
         self.store.stream(stream)
         return standing(self._journal.decided(stream, at_ms))
+
+    def lives(self, stream: str) -> list[Life]:
+        """All versions that have learnt from a stream, and from what. Raises `Absent`."""
+        self.store.stream(stream)
+        return lives(self._journal.decided(stream, now_ms()))
+
+    def lives_of(self, model: str) -> list[tuple[str, Life]]:
+        """All lives of a model's versions, stream by stream."""
+        return [
+            (stream, life)
+            for stream in self.store.streams_of(model)
+            for life in self.lives(stream)
+            if life.model == model
+        ]
 
     # -- finishing ----------------------------------------------------------------------------------------------------
 

@@ -50,7 +50,7 @@ def build_rollout_routes(registry: Registry) -> APIRouter:
         with told():
             rows = registry.rollouts.all(stream, limit + 1, below)
         return views.Rollouts(
-            rollouts=[_view(row) for row in rows[:limit]],
+            rollouts=[shown_rollout(row) for row in rows[:limit]],
             next=rows[limit - 1].number if len(rows) > limit else None,
         )
 
@@ -102,10 +102,11 @@ def _matched(row: RolloutRow, if_match: str) -> None:
 
 def _shown(row: RolloutRow, response: Response) -> views.RolloutView:
     response.headers["ETag"] = f'"{row.revision}"'
-    return _view(row)
+    return shown_rollout(row)
 
 
-def _view(row: RolloutRow) -> views.RolloutView:
+def shown_rollout(row: RolloutRow) -> views.RolloutView:
+    """A rollout as it is answered."""
     rollout = rollout_of(row)
     plan = rollout.plan
     better, worse = plan.error_rate, plan.harm_rate

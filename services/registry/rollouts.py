@@ -120,6 +120,21 @@ class RolloutStore:
 
         return self._read(work)
 
+    def about(self, model: str, version: int) -> list[RolloutRow]:
+        """All in which a version took part, oldest first, of any stream."""
+        query = select(RolloutRow).order_by(RolloutRow.created_ms, RolloutRow.number)
+        wanted = Contender(model, version)
+
+        def work(session: Session) -> list[RolloutRow]:
+            found = []
+            for row in session.scalars(query):
+                rollout = rollout_of(row)
+                if wanted in (rollout.challenger, rollout.champion):
+                    found.append(row)
+            return found
+
+        return self._read(work)
+
     def under_way(self) -> list[RolloutRow]:
         """All that are open, of any stream."""
         query = select(RolloutRow).where(RolloutRow.open).order_by(RolloutRow.stream)

@@ -262,6 +262,13 @@ class Store:
 
         return self._write(work)
 
+    def streams_of(self, model: str) -> list[str]:
+        """Streams on which a model stands or stood, by name."""
+        query = (
+            select(DeploymentRow.stream).where(DeploymentRow.model == model).order_by(DeploymentRow.stream)
+        )
+        return self._read(lambda session: list(session.scalars(query)))
+
     def deployments(self, stream: str) -> list[tuple[DeploymentRow, dict[str, int] | None]]:
         """Every model that is or was on the stream, with where its deployment lies in the log (None: pending)."""
 

@@ -300,3 +300,54 @@ class Rollouts(BaseModel):
 
     rollouts: list[RolloutView]
     next: int | None
+
+
+class LearntRange(BaseModel):
+    """Offsets of a partition of the log that were learnt: from, and before; before None: it still learns."""
+
+    since: int = Field(alias="from")
+    before: int | None
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class PlaceView(BaseModel):
+    """How a version stood from a decision on."""
+
+    role: Standing
+    share: float
+    frozen: bool
+    decision: str
+    decided_at: str
+    decided_by: str
+    offsets: dict[str, int] | None
+
+
+class LifeView(BaseModel):
+    """A version's life on a stream: which ranges of the log it learnt, without what, under which contracts.
+
+    learnt: by partition; empty while its deployment is pending. ended_at: None while it lives.
+    """
+
+    stream: str
+    model: str
+    version: int
+    learnt: dict[str, LearntRange]
+    without: list[dict[str, Any]]
+    contracts: list[int]
+    places: list[PlaceView]
+    ended_at: str | None
+
+
+class Lives(BaseModel):
+    """Lives, in the order in which they began."""
+
+    lives: list[LifeView]
+
+
+class Lineage(BaseModel):
+    """What a version is made of: its specification and everything that it learnt from."""
+
+    version: ModelVersion
+    lives: list[LifeView]
+    rollouts: list[RolloutView]

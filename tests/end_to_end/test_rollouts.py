@@ -1,7 +1,10 @@
 """A rollout of real flights through the real system: the better model takes over, a sabotaged one is sent back."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from headrace.cli.flights import document
 from headrace.cli.flights.source import read_events
@@ -86,6 +90,7 @@ def test_a_better_model_takes_over_and_a_sabotaged_one_is_sent_back(system: Syst
 
     the_log_says_the_same(system, kept)
     and_at_any_time(system, began, [kept, back])
+    lineage_and_card(system, tmp_path)
 
 
 def the_log_says_the_same(system: System, kept: dict[str, Any]) -> None:
@@ -100,6 +105,44 @@ def the_log_says_the_same(system: System, kept: dict[str, Any]) -> None:
     changes = [one for place, one in enumerate(later) if place == 0 or later[place - 1] != one]
     assert changes == ["lateness", "sabotaged"]  # after that no flight came
     assert kept["past"][0]["evidence"]["labels"] < first
+
+
+def lineage_and_card(system: System, folder: Path) -> None:
+    """Who learnt what, and the card that says so."""
+    [life] = command(system, "model", "lineage", "prior@1")["lives"]
+    learnt = life["learnt"]["0"]
+    assert learnt["from"] == 1
+    assert life["ended_at"] is not None
+    answers = system.client.get(
+        "registry", f"/v1/streams/{STREAM}/lives?partition=0&offset={learnt['before']}"
+    )
+    assert {one["model"] for one in answers["lives"]} == {"lateness"}
+    before = system.client.get(
+        "registry", f"/v1/streams/{STREAM}/lives?partition=0&offset={learnt['before'] - 1}"
+    )
+    assert {one["model"] for one in before["lives"]} == {"prior", "lateness"}
+    assert [one["version"] for one in command(system, "model", "versions", "lateness")["versions"]] == [1]
+    assert command(system, "model", "diff", "prior", "lateness@1")["equal"] is False
+    environment = {**os.environ, "HEADRACE_HOME": str(system.home.path)}
+    words = [
+        sys.executable,
+        "-m",
+        "headrace.cli.main",
+        "model",
+        "card",
+        "lateness@1",
+        "--output",
+        "README.md",
+    ]
+    subprocess.run(words, env=environment, cwd=folder, check=True, capture_output=True, timeout=60)
+    _, front, text = (folder / "README.md").read_text("utf-8").split("---\n", 2)
+    metrics = {
+        one["type"]: one["value"] for one in yaml.safe_load(front)["model-index"][0]["results"][0]["metrics"]
+    }
+    [live] = [one for one in system.total(STREAM)["models"] if one["model"] == "lateness"]
+    assert metrics["roc_auc"] == live["metrics"]["overall"]["roc_auc"]
+    assert f"| `{STREAM}.log` | 0 | 2 to now | 1 | nothing |" in text
+    assert "with prior@1: kept. shadow: better after" in text
 
 
 def and_at_any_time(system: System, began: int, rollouts: list[dict[str, Any]]) -> None:

@@ -38,7 +38,7 @@ def standing(decisions: Iterable[Decision]) -> Standing:
     line_up: LineUp = {}
     decided: dict[str, Decision] = {}
     for decision in decisions:
-        after = _after(line_up, decision.control)
+        after = followed(line_up, decision.control)
         for model in after:
             if after[model] != line_up.get(model):
                 decided[model] = decision
@@ -46,7 +46,8 @@ def standing(decisions: Iterable[Decision]) -> Standing:
     return Standing(line_up, decided)
 
 
-def _after(line_up: LineUp, control: Control) -> LineUp:
+def followed(line_up: LineUp, control: Control) -> LineUp:
+    """The line-up after a decision."""
     match control:
         case ModelDeployed(model=model, version=version, role=role):
             after = lifecycle.deploy(line_up, model, version, "", role)
