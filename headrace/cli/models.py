@@ -104,6 +104,36 @@ def show(
         typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
 
 
+def _add(change: str, summary: str, done: str) -> None:
+    def act(
+        stream: Annotated[str, typer.Argument(help="Name of the stream.")],
+        model: Annotated[str, typer.Argument(help="Name of the model.")],
+        as_json: Json = False,
+    ) -> None:
+        home, output = Home.from_environment(), Output(as_json)
+        with client_of(home) as client:
+            answer = client.change_deployment(stream, model, change)
+        output.answer(answer)
+        if not answer["changed"]:
+            output.say(f"{model} {done} on {stream} already")
+            return
+        where = ", ".join(f"{partition}: {offset}" for partition, offset in (answer["offsets"] or {}).items())
+        output.say(f"{model} {done} on {stream} from these log offsets on: {where}")
+
+    act.__doc__ = summary
+    models_app.command(change)(guarded(act))
+
+
+_add(
+    "promote",
+    "Make a deployed model the champion; the old one goes on beside it. Both keep their state.",
+    "answers",
+)
+_add("retire", "Take a model off a stream; what it learnt is dropped.", "is gone")
+_add("freeze", "Stop a model's learning; it goes on answering.", "learns no more")
+_add("unfreeze", "Let a model learn again.", "learns")
+
+
 def read_specification(path: Path) -> dict[str, Any]:
     """A specification from a YAML or JSON file. Raises `Unusable` if it is not an object."""
     try:

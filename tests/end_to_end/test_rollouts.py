@@ -91,6 +91,8 @@ def test_a_better_model_takes_over_and_a_sabotaged_one_is_sent_back(system: Syst
     the_log_says_the_same(system, kept)
     and_at_any_time(system, began, [kept, back])
     lineage_and_card(system, tmp_path)
+    assert command(system, "model", "freeze", STREAM, "lateness")["frozen"] is True
+    assert command(system, "model", "freeze", STREAM, "lateness")["changed"] is False
 
 
 def the_log_says_the_same(system: System, kept: dict[str, Any]) -> None:
