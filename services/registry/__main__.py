@@ -38,8 +38,8 @@ def compose(settings: RegistrySettings) -> FastAPI:
     database.prepare()
     log = KafkaControlLog(settings.bootstrap, replication=settings.replication)
     registry = Registry(Store(database, now_ms), Journal(database), log, RolloutStore(database, now_ms))
-    judge = Judge(registry, KafkaHistory(settings.bootstrap))
     metrics = CollectorRegistry()
+    judge = Judge(registry, KafkaHistory(settings.bootstrap), metrics)
     archiving = _archiving(settings, registry, metrics)
 
     @asynccontextmanager

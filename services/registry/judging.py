@@ -7,10 +7,12 @@ counts twice and none is left out. What is away is tried again.
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import get_args
 
 import msgspec
 import numpy as np
 import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from headrace.contracts.events import Outcome
 from headrace.contracts.topics import OUTCOMES, topic
@@ -20,7 +22,7 @@ from services.registry.decisions import rollout_of
 from services.registry.domain import rollouts
 from services.registry.domain.evidence import differences
 from services.registry.domain.lifecycle import Conflict
-from services.registry.domain.rollouts import Rollout, Turn
+from services.registry.domain.rollouts import Rollout, Stage, Turn
 from services.registry.registry import Registry
 from services.registry.tables import RolloutRow
 
@@ -38,10 +40,34 @@ _decode = msgspec.json.Decoder(Outcome).decode
 class Judge:
     """Looks at every rollout that is under way, now and then, on a thread of its own."""
 
-    def __init__(self, registry: Registry, history: History) -> None:
+    def __init__(self, registry: Registry, history: History, metrics: CollectorRegistry) -> None:
         self._registry = registry
         self._history = history
         self._stopping = threading.Event()
+        self._labels = Gauge(
+            "headrace_registry_rollout_labels",
+            "Labels weighed in the present stage of the rollout under way",
+            ["stream"],
+            registry=metrics,
+        )
+        self._evidence = Gauge(
+            "headrace_registry_rollout_evidence",
+            "E-value of the rollout under way; side: better or worse, of the model that is asked beside",
+            ["stream", "side"],
+            registry=metrics,
+        )
+        self._turns = Counter(
+            "headrace_registry_rollout_turns_total",
+            "Stages that the judge has ended, by the stage that came of it",
+            ["stream", "stage"],
+            registry=metrics,
+        )
+        self._failures = Counter(
+            "headrace_registry_rollout_failures_total",
+            "Rounds in which a rollout could not be judged",
+            ["stream"],
+            registry=metrics,
+        )
 
     def start(self) -> None:
         """Begin."""
@@ -65,10 +91,13 @@ class Judge:
         try:
             self.judge(row)
         except HeadraceError as error:  # the other streams' rollouts must not suffer for it
+            self._failures.labels(row.stream).inc()
             log.warning("not judged", stream=row.stream, rollout=row.number, reason=str(error))
 
     def judge(self, row: RolloutRow) -> None:
         """Weigh what has come since the last time. One that is held, or waits for approval, lets it pass."""
+        for stage in get_args(Stage):  # a count that is born at 1 is no increase to Prometheus
+            self._turns.labels(row.stream, stage)
         since = {int(partition): offset for partition, offset in row.positions.items()}
         found, until = self._read(row.stream, rollout_of(row), since)
         if until == since:
@@ -84,6 +113,15 @@ class Judge:
             self._registry.turn(
                 row.stream, row.number, turn, JUDGE, revision=row.revision, judged=(since, until)
             )
+            self._show(rollout_of(row), self._registry.rollouts.get(row.stream, row.number))
+
+    def _show(self, before: Rollout, row: RolloutRow) -> None:
+        rollout = rollout_of(row)
+        self._labels.labels(row.stream).set(rollout.evidence.labels)
+        self._evidence.labels(row.stream, "better").set(rollout.evidence.for_better)
+        self._evidence.labels(row.stream, "worse").set(rollout.evidence.for_worse)
+        if len(rollout.past) > len(before.past):
+            self._turns.labels(row.stream, rollout.stage).inc()
 
     def _read(
         self, stream: str, rollout: Rollout, since: Mapping[int, int]

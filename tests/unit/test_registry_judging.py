@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from headrace.contracts.codec import encode
 from headrace.contracts.events import Answer, Outcome
@@ -59,7 +60,8 @@ class Court:
             "s", self.memory.store.version("new"), "binary", asked, {0: 0, 1: 0}, "ann"
         )
         self.registry = Turning(self.memory)
-        self.judge = Judge(self.registry, MemoryHistory(self.broker))  # type: ignore[arg-type]
+        self.metrics = CollectorRegistry()
+        self.judge = Judge(self.registry, MemoryHistory(self.broker), self.metrics)  # type: ignore[arg-type]
 
     def outcomes(self, count: int, served: str = "old", *, better: bool = True) -> None:
         """Labels come; `served` answered, the other was asked, and `better` says whether `new` is nearer."""
@@ -104,6 +106,9 @@ def test_evidence_is_that_of_all_outcomes_however_often_it_looks_and_dies(tmp_pa
 
 def test_it_takes_every_stage_on_the_outcomes_of_that_stage(tmp_path: Path) -> None:
     court = Court(tmp_path, canary=(0.5,), canary_labels=10, guard_labels=300)
+    turns = "headrace_registry_rollout_turns_total"
+    court.look()
+    assert court.metrics.get_sample_value(turns, {"stream": "s", "stage": "rolled_back"}) == 0
     court.outcomes(400)
     assert court.look().stage == "canary"
     assert court.memory.rollout().past[0].evidence.labels < 400
@@ -115,6 +120,8 @@ def test_it_takes_every_stage_on_the_outcomes_of_that_stage(tmp_path: Path) -> N
     ended = court.look()
     assert (ended.stage, ended.past[-1].ruling) == ("rolled_back", "worse")
     assert court.memory.roles() == {"old": "champion", "new": "retired"}
+    for stage in ("canary", "guard", "rolled_back"):
+        assert court.metrics.get_sample_value(turns, {"stream": "s", "stage": stage}) == 1
 
 
 def test_what_comes_while_it_is_held_does_not_count(tmp_path: Path) -> None:
