@@ -15,7 +15,7 @@ from importlib.metadata import version
 import headrace
 from headrace.errors import Unusable
 
-MAGIC = b"HEADRACE-STATE-1\n"
+MAGIC = b"HEADRACE-STATE-2\n"
 """Format of the envelope: magic, header length (4 bytes, big-endian), header, HMAC-SHA256 (32 bytes), payload."""
 MIN_KEY_BYTES = 32
 
@@ -38,7 +38,7 @@ def open_signed(key: bytes, blob: bytes) -> bytes:
     """
     start = len(MAGIC) + _LENGTH_BYTES
     if not blob.startswith(MAGIC):
-        raise Unusable("this is not a Headrace state of format 1")
+        raise Unusable("this is not a Headrace state of format 2")
     length = int.from_bytes(blob[len(MAGIC) : start], "big")
     body = start + length + _MAC_BYTES
     if length > _MAX_HEADER_BYTES or len(blob) < body:

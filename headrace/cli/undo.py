@@ -78,6 +78,7 @@ def _prepare(
     left_out: LeftOut,
 ) -> None:
     """Fold what there is already and leave it where the shards will look."""
+    from headrace.contracts.events import ModelDeployed
     from headrace.contracts.topics import LOG, topic
     from headrace.fold.parts import Rebuild
     from headrace.replay.rebuild import LogRebuilder
@@ -93,7 +94,8 @@ def _prepare(
         for partition, entry in sorted(partitions.items()):
             earlier = msgspec.convert(entry["left_out"], tuple[Below, ...])
             until = sources.answered(stream, partition)
-            plan = Rebuild(model, entry["since"], (*earlier, Below(left_out)), until)
+            deployed = msgspec.convert(entry["deployed"], ModelDeployed | None)
+            plan = Rebuild(model, entry["since"], (*earlier, Below(left_out)), until, deployed)
             rebuilder(topic(LOG, stream), partition, plan)
 
 

@@ -49,7 +49,10 @@ class ContractAdopted(msgspec.Struct, tag="contract", omit_defaults=True):
 
 
 class ModelDeployed(msgspec.Struct, tag="deploy", omit_defaults=True):
-    """Control: from this offset on `model` answers. A new champion makes the old one a challenger."""
+    """Control: from this offset on `model` answers. A new champion makes the old one a challenger.
+
+    learnt: it begins as if it had been deployed with the stream's first contract, not with nothing learnt.
+    """
 
     id: str
     at: int
@@ -57,6 +60,7 @@ class ModelDeployed(msgspec.Struct, tag="deploy", omit_defaults=True):
     version: int
     specification: dict[str, Any]
     role: Role = "champion"
+    learnt: bool = False
 
 
 class ModelPromoted(msgspec.Struct, tag="promote", omit_defaults=True):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from headrace.contracts.events import Answer, Features, Label, Outcome, Prediction
+from headrace.contracts.events import Answer, Features, Label, ModelDeployed, Outcome, Prediction
 from headrace.contracts.left_out import Below
 from headrace.fold.slot import ModelSlot
 
@@ -38,13 +38,15 @@ def place(model: str, entity: str) -> int:
 class Rebuild(NamedTuple):
     """A model that the log up to an offset makes without some records.
 
-    since: offset of its deployment, which stands whatever is left out. until: the first offset not folded.
+    since: offset of its deployment, which stands whatever is left out. until: the first offset not folded. deployed: of
+    one that learnt before its deployment; `since` means nothing then.
     """
 
     model: str
     since: int
     without: tuple[Below, ...]
     until: int
+    deployed: ModelDeployed | None = None
 
 
 class Waiting(msgspec.Struct, gc=False):

@@ -343,36 +343,63 @@ class Shard:
         if before is None and len(self.slots) >= MODELS:
             raise HeadraceError(f"{MODELS} models are deployed here: one has to be retired first")
         slot = ModelSlot(control, self.contract.task, self.offset)
+        other: Shard | None = None
+        if control.learnt:
+            other = self._fold_again(Rebuild(control.model, -1, (), self.offset, control))
+            slot = other.slots[control.model]
+            slot.version, slot.role = control.version, control.role
+            slot.since, slot.deployed = self.offset, control
         if before is not None:
             self._leave(before)
+        if other is not None:
+            self._take_over(slot, other)
         self.slots[control.model] = slot
         if control.role == "champion":
             self._crown(slot)
 
     def _hand_over(self, before: ModelSlot, control: ModelRebuilt) -> None:
         """Give a model's place to what the log without some records makes of it, its waiting observations too."""
-        if self.rebuilder is None:
-            raise Fatal("a model is to be rebuilt, but whoever folds this log has no way to read it again")
         left_out = (*before.left_out, Below(control.without, self.offset))
-        try:
-            other = self.rebuilder(Rebuild(control.model, before.since, left_out, self.offset))
-        except Unusable as error:  # refusing the record would make the state depend on what can be read today
-            raise Fatal(f"{control.model} cannot be rebuilt: {error}") from None
+        other = self._fold_again(Rebuild(control.model, before.since, left_out, self.offset, before.deployed))
         slot = other.slots[control.model]
         slot.version, slot.role, slot.left_out = control.version, before.role, left_out
-        for identity, waiting in self._waiting.items():
-            theirs = other._waiting.get(identity)
-            asked = [one for one in waiting.asked if one[0] is not before]
-            for _, served, said in theirs.asked if theirs is not None else ():
-                asked.append((slot, served, _as_answer(said, control.version)))
-            waiting.asked = tuple(asked)
-        for identity in [one for one in self._early if one not in other._early]:
-            self._emit_unmatched(self._early.pop(identity).label, self.offset, "ignored")  # it was left out
+        slot.since, slot.deployed = before.since, before.deployed
+        for waiting in self._waiting.values():
+            waiting.asked = tuple([one for one in waiting.asked if one[0] is not before])
+        self._take_over(slot, other)
+        self._forget_early(other)
         self.slots[control.model] = slot
         if self.champion is before:
             self.champion = slot
         if self.canary is before:
             self.canary = slot
+
+    def _forget_early(self, other: "Shard") -> None:
+        """End the labels without an observation that were left out; one that came second is now the first."""
+        first = {identity: other._early.get(identity, early) for identity, early in self._early.items()}
+        for identity, early in self._early.items():
+            if identity not in other._early or first[identity].offset != early.offset:
+                self._emit_unmatched(early.label, self.offset, "ignored")
+                if identity not in other._early:
+                    del first[identity]
+        self._early.clear()
+        self._early.update(sorted(first.items(), key=lambda item: item[1].offset))
+
+    def _fold_again(self, rebuild: Rebuild) -> "Shard":
+        if self.rebuilder is None:
+            raise Fatal("a model is to be rebuilt, but whoever folds this log has no way to read it again")
+        try:
+            return self.rebuilder(rebuild)
+        except Unusable as error:  # refusing the record would make the state depend on what can be read today
+            raise Fatal(f"{rebuild.model} cannot be rebuilt: {error}") from None
+
+    def _take_over(self, slot: ModelSlot, other: "Shard") -> None:
+        """Let a model of another shard learn, when their labels come, what waits there and here."""
+        for identity, waiting in self._waiting.items():
+            theirs = other._waiting.get(identity)
+            for _, served, said in theirs.asked if theirs is not None else ():
+                told = Answer(said.model, slot.version, said.answer, said.score, said.probabilities)
+                waiting.asked = (*waiting.asked, (slot, served, told))
 
     def _share(self, slot: ModelSlot, share: float) -> None:
         if slot is self.champion or not 0.0 <= share <= 1.0:
@@ -420,8 +447,3 @@ class Shard:
     def _refuse(self, offset: int, rule: str, reason: str) -> None:
         self.counters.refused += 1
         self._out.refused.append(Refused(offset, rule, reason, self.watermark))
-
-
-def _as_answer(said: Answer | Prediction, version: int) -> Answer:
-    """What a rebuilt model would have said, under its new version."""
-    return Answer(said.model, version, said.answer, said.score, said.probabilities)

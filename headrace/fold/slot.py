@@ -45,6 +45,8 @@ class ModelSlot:
         self.task: Task = task
         self.since = since
         """Offset of its deployment."""
+        self.deployed = deployed if deployed.learnt else None
+        """What is needed to make it again, if it learnt before its deployment."""
         self.left_out: tuple[Below, ...] = ()
         """What it was rebuilt without."""
         self.frozen = False

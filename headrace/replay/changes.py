@@ -9,11 +9,19 @@ from collections.abc import Sequence
 
 import msgspec
 
-from headrace.contracts.events import ContractAdopted, Label, LogRecord, ModelDeployed, Observation
+from headrace.contracts.events import (
+    ContractAdopted,
+    Control,
+    Label,
+    LogRecord,
+    ModelDeployed,
+    Observation,
+)
 from headrace.contracts.left_out import Below
 from headrace.contracts.stream import LabelSpec
-from headrace.fold.edits import both, leaving_out
+from headrace.fold.edits import both, controlling, leaving_out
 from headrace.fold.log import Edit
+from headrace.fold.rebuilding import deployed_from_the_start
 from headrace.replay.plan import Plan
 
 NO_EVENT_TIME = 0
@@ -43,10 +51,7 @@ def changing(plan: Plan, partition: int, progress: Progress) -> Edit:
 
 
 def redeployed(plan: Plan) -> Edit:
-    """The log with the plan's models and label policy.
-
-    The models are put behind every contract: a shard takes a deployment once, whatever comes again with its id.
-    """
+    """The log with the plan's models and label policy."""
     deployments = [
         ModelDeployed(
             f"replay/{model.name}",
@@ -59,22 +64,12 @@ def redeployed(plan: Plan) -> Edit:
         for model in plan.models
     ]
 
-    def edit(records: Sequence[LogRecord], offsets: Sequence[int]) -> Edited:
-        if all(type(record) is Observation or type(record) is Label for record in records):
-            return records, offsets
-        made: list[LogRecord] = []
-        where: list[int] = []
-        for record, offset in zip(records, offsets, strict=True):
-            if isinstance(record, Observation | Label):
-                made.append(record)
-                where.append(offset)
-            elif isinstance(record, ContractAdopted):
-                contract = plan.changed(record.contract)
-                made += [msgspec.structs.replace(record, contract=contract), *deployments]
-                where += [offset] * (1 + len(deployments))
-        return made, where
+    def control(record: Control, _: int) -> LogRecord | None:
+        if not isinstance(record, ContractAdopted):
+            return None
+        return msgspec.structs.replace(record, contract=plan.changed(record.contract))
 
-    return edit
+    return both(controlling(control), deployed_from_the_start(deployments))
 
 
 def within(plan: Plan, progress: Progress) -> Edit:

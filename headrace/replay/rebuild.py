@@ -62,8 +62,10 @@ class LogRebuilder:
 
 def _folder(topic: str, partition: int, rebuild: Rebuild) -> str:
     """One for each model that is made; `until` and where the last exclusion ends do not change what is below both."""
-    *earlier, last = rebuild.without
-    what = (topic, partition, rebuild.model, rebuild.since, earlier, last.left_out)
+    earlier, last = rebuild.without[:-1], [below.left_out for below in rebuild.without[-1:]]
+    deployed = rebuild.deployed
+    begun = rebuild.since if deployed is None else deployed.specification
+    what = (topic, partition, rebuild.model, begun, earlier, last)
     return f"rebuilds/{topic}/{partition}/{hashlib.sha256(encode(what)).hexdigest()[:32]}"
 
 

@@ -25,7 +25,12 @@ def _shard_view(shard: Shard) -> dict[str, Any]:
         "watermark": shard.watermark,
         **_counts(shard.counters, shard.pending),
         "models": [
-            {**_model_view([slot]), "since": slot.since, "left_out": list(msgspec.to_builtins(slot.left_out))}
+            {
+                **_model_view([slot]),
+                "since": slot.since,
+                "left_out": list(msgspec.to_builtins(slot.left_out)),
+                "deployed": msgspec.to_builtins(slot.deployed),
+            }
             for slot in shard.slots.values()
         ],
     }

@@ -45,6 +45,8 @@ HEAD = [
 ]
 DEPLOYED = encode(ModelDeployed("d2", 0, "model", 3, MODEL, "challenger"))
 
+LEARNT = encode(ModelDeployed("d2", 0, "model", 3, MODEL, "challenger", learnt=True))
+
 ids = st.integers(0, 25).map(lambda n: f"id{n}")
 entities = st.sampled_from(["x", "y", "z"])
 sources = st.sampled_from(["", "good", "bad"])
@@ -170,6 +172,18 @@ def test_a_rebuilt_model_is_that_of_the_log_without_the_records(
     assert undone.slot.learned == never.slot.learned
 
 
+def test_when_the_first_label_is_left_out_the_second_counts() -> None:
+    """Both came before their observation; which of them waits for it is another matter without the first."""
+    first, second = (encode(Label("i", "x", 0, y, source)) for y, source in ((True, "bad"), (False, "")))
+    seen = encode(Observation("i", "x", 0, {"a": 1.0, "b": 1.0}))
+    left_out = LeftOut(sources=["bad"])
+    log = [*HEAD, DEPLOYED, first, second]
+    undone = Folded([*log, rebuilt(left_out), seen])
+    never = Folded([*physically(log, left_out, len(log)), b"", seen])
+    assert undone.slot.learned == never.slot.learned == 1
+    assert undone.slot.fingerprint() == never.slot.fingerprint()
+
+
 @slow
 @given(histories, histories, left_outs)
 def test_labels_that_come_after_the_hand_over_are_learnt_once(
@@ -207,6 +221,63 @@ def test_batches_crashes_and_snapshots_change_nothing(
     assert again.predictions == once.predictions
     assert again.shard.fingerprints() == once.shard.fingerprints()
     assert [below.offset for below in once.slot.left_out] == [3 + len(between), 4 + len(between) + len(after)]
+
+
+@slow
+@given(histories, histories)
+def test_one_that_learnt_before_is_the_one_that_stood_there_from_the_start(
+    before: list[bytes], after: list[bytes]
+) -> None:
+    stood = Folded([*HEAD, DEPLOYED, *before, b"", *after])
+    learnt = Folded([*HEAD, b"", *before, LEARNT, *after])
+    end = len(HEAD) + 2 + len(before)
+    assert learnt.slot.fingerprint() == stood.slot.fingerprint()
+    assert learnt.said(end) == stood.said(end)
+    assert learnt.said(0) == learnt.said(end)  # nobody asked it before
+    assert (learnt.slot.learned, learnt.slot.role, learnt.slot.since) == (
+        stood.slot.learned, "challenger", end - 1,
+    )  # fmt: skip
+    assert checkpoint.dumps(learnt.slot.metrics) == checkpoint.dumps(stood.slot.metrics)
+
+
+@slow
+@given(histories, histories, left_outs)
+def test_what_it_learnt_before_can_be_undone(
+    before: list[bytes], between: list[bytes], left_out: LeftOut
+) -> None:
+    log = [*HEAD, b"", *before, LEARNT, *between]
+    undone = Folded([*log, rebuilt(left_out)])
+    never = Folded([*physically([*HEAD, DEPLOYED, *before, b"", *between], left_out, len(log)), b""])
+    assert undone.slot.fingerprint() == never.slot.fingerprint()
+    again = Folded([*log, rebuilt(left_out), rebuilt(LeftOut(), "r2", 5)])
+    assert again.slot.fingerprint() == undone.slot.fingerprint()
+
+
+@slow
+@given(histories, histories, st.integers(1, 20), st.integers(0, 25), st.integers(0, 9))
+def test_batches_crashes_and_snapshots_change_nothing_for_one_that_learnt_before(
+    before: list[bytes], after: list[bytes], batch: int, snapshots: int, crashes: int
+) -> None:
+    log = [*HEAD, *before, LEARNT, *after, rebuilt(LeftOut(["y"]))]
+    once = Folded(log)
+    again = Folded(log, batch=batch, snapshot_records=snapshots, crashes=crashes)
+    assert again.predictions == once.predictions
+    assert again.shard.fingerprints() == once.shard.fingerprints()
+
+
+def test_one_that_learns_before_is_prepared_beside_the_shard(tmp_path: Path) -> None:
+    log = [HEAD[0], HEAD[1], *history(200)[3:]]
+
+    def store() -> SnapshotStore:
+        return SnapshotStore(tmp_path, b"k" * 32)
+
+    plain, all_of_it = counted(lambda: None, [*log, LEARNT])
+    counted(store, [*log, LEARNT])
+    other_id = encode(ModelDeployed("d9", 0, "model", 7, MODEL, learnt=True))
+    prepared, none = counted(store, [*log, other_id])
+    assert (all_of_it, none) == (len(log), 0)
+    assert prepared.slot.fingerprint() == plain.slot.fingerprint()
+    assert (prepared.slot.version, prepared.slot.role) == (7, "champion")
 
 
 def history(count: int) -> list[bytes]:
