@@ -1,23 +1,25 @@
 """`headrace undo`: a deployed model goes on as if some records had never been learnt.
 
 Freeze, fold beside the live shard, hand over: learning stops at once, answering never. The fold is prepared here, so
-the shard has only what came meanwhile left to fold when the decision reaches it in the log. Without the preparation
-(the snapshots' key is not on this machine) the outcome is the same, and the shard pauses while its log is folded.
+the shard has only what came meanwhile left to fold when the decision reaches it in the log (`headrace.cli.preparing`).
 """
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from headrace.cli.common import Json, client_of, sources_of
+from headrace.cli.common import Json, client_of
 from headrace.cli.home import Home
-from headrace.cli.output import Output, count, duration, guarded
-from headrace.cli.progress import Bar
+from headrace.cli.output import Output, duration, guarded
+from headrace.cli.preparing import prepare
 from headrace.client import Client
 from headrace.contracts.left_out import FORMS, Below, LeftOut, describe, parse
 from headrace.errors import Transient, Unusable
+
+if TYPE_CHECKING:
+    from headrace.fold.parts import Rebuild
 
 POLL_SECONDS = 0.2
 PATIENCE_SECONDS = 600.0
@@ -42,7 +44,8 @@ def undo(
         if freeze:
             client.change_deployment(stream, model, "freeze")
             output.say(f"{model} answers on and does not learn")
-        _prepare(home, output, stream, model, partitions, left_out)
+        plans = {partition: _plan(model, entry, left_out) for partition, entry in partitions.items()}
+        prepare(home, output, stream, f"folding {stream} without {', '.join(describe(left_out))}", plans)
         answer = client.rebuild_deployment(stream, model, without)
         offsets = {int(partition): int(offset) for partition, offset in (answer.get("offsets") or {}).items()}
         with output.waiting("handing over"):
@@ -69,34 +72,14 @@ def _standing(client: Client, stream: str, model: str) -> dict[int, dict[str, An
     return found
 
 
-def _prepare(
-    home: Home,
-    output: Output,
-    stream: str,
-    model: str,
-    partitions: dict[int, dict[str, Any]],
-    left_out: LeftOut,
-) -> None:
-    """Fold what there is already and leave it where the shards will look."""
+def _plan(model: str, entry: dict[str, Any], left_out: LeftOut) -> "Rebuild":
+    """What a shard will be asked for, whatever it has reached by then."""
     from headrace.contracts.events import ModelDeployed
-    from headrace.contracts.topics import LOG, topic
     from headrace.fold.parts import Rebuild
-    from headrace.replay.rebuild import LogRebuilder
 
-    sources = sources_of(home)
-    if sources.store is None:
-        output.say("the snapshots are not on this machine: each shard will fold its log by itself")
-        return
-    with Bar(output, f"folding {stream} without {', '.join(describe(left_out))}", None) as bar:
-        rebuilder = LogRebuilder(
-            sources.history, sources.store, lambda done, end: bar.update(done, f"of {count(end)}")
-        )
-        for partition, entry in sorted(partitions.items()):
-            earlier = msgspec.convert(entry["left_out"], tuple[Below, ...])
-            until = sources.answered(stream, partition)
-            deployed = msgspec.convert(entry["deployed"], ModelDeployed | None)
-            plan = Rebuild(model, entry["since"], (*earlier, Below(left_out)), until, deployed)
-            rebuilder(topic(LOG, stream), partition, plan)
+    earlier = msgspec.convert(entry["left_out"], tuple[Below, ...])
+    deployed = msgspec.convert(entry["deployed"], ModelDeployed | None)
+    return Rebuild(model, entry["since"], (*earlier, Below(left_out)), 0, deployed)
 
 
 def _wait(client: Client, stream: str, model: str, version: int, partitions: set[int]) -> None:

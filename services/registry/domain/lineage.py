@@ -1,7 +1,7 @@
 """What a model version learnt from: its lives on streams, made again from their decisions.
 
 A version lives on a stream from the decision that puts it there to the one that takes it away. It has learnt the labels
-of the log between the two, from whatever offset it was deployed at; a rebuild goes on with its parent's beginning,
+of the log between the two, or from the log's start if it was deployed so; a rebuild goes on with its parent's beginning,
 without some records. Nothing of this is written down anywhere: it follows from the journal, so it cannot be wrong.
 """
 
@@ -41,6 +41,9 @@ class Life(NamedTuple):
         if self.beginning.offsets is None:
             return None
         end = None if self.ended is None or self.ended.offsets is None else self.ended.offsets[partition]
+        control = self.beginning.control
+        if isinstance(control, ModelDeployed) and control.learnt:  # all that lay there before, too
+            return 0, end
         return self.beginning.offsets[partition], end
 
 
