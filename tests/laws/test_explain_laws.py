@@ -19,6 +19,7 @@ from headrace.contracts.stream import Field, LabelSpec, StreamContract
 from headrace.contracts.topics import LOG, PREDICTIONS, topic
 from headrace.errors import Unusable
 from headrace.memory import MemoryHistory
+from headrace.replay import verify
 from headrace.replay.explain import Explainer
 from headrace.replay.rebuild import LogRebuilder
 from headrace.replay.states import NO_STATES, States
@@ -59,7 +60,9 @@ def eventful() -> list[bytes]:
     return log
 
 
-def test_every_prediction_is_found_and_equal() -> None:
+@pytest.mark.parametrize("near", [verify.NEAR_OFFSETS, 4])
+def test_every_prediction_is_found_and_equal(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "NEAR_OFFSETS", near)
     log = eventful()
     broker, processor = lived(log)
     history = MemoryHistory(broker)
