@@ -130,7 +130,8 @@ def _run(
     thin_out(folder, plan.digest)
     bench = Workbench(folder / plan.digest, snapshot_key(home.path / "snapshot.key"))
     if fresh:
-        bench.remove()
+        with bench.alone():  # not under the feet of one that is running
+            bench.remove()
     all_spans = bench.spans(lambda: spans(history, plan.stream))
     done = {span.partition: bench.position(span.partition) for span in all_spans}
     before = sum(done.values())

@@ -110,6 +110,18 @@ def test_interrupted_it_goes_on_and_prints_the_same(run, bayes, home):
     assert "going on" not in fresh.stderr
 
 
+def test_fresh_takes_nothing_away_from_one_that_is_running(run, bayes, home, monkeypatch):
+    monkeypatch.setattr(running, "LOCK_SECONDS", 0.1)
+    Interrupted.left = 3
+    run("--model", bayes, code=130)
+    [folder] = (home.path / "replays").iterdir()
+    before = sorted(path.name for path in folder.iterdir())
+    with running.Workbench(folder, b"k" * 32).alone():
+        said = run("--model", bayes, "--fresh", code=1).stderr
+    assert "the same replay is running in another process" in said
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_unfinished_runs_are_bounded(run, bayes, home):
     for number in range(12):
         Interrupted.left = 3
