@@ -42,8 +42,13 @@ def undo(
         if freeze:
             client.change_deployment(stream, model, "freeze")
             output.say(f"{model} answers on and does not learn")
-        _prepare(home, output, stream, model, partitions, left_out)
-        answer = client.rebuild_deployment(stream, model, without)
+        try:
+            _prepare(home, output, stream, model, partitions, left_out)
+            answer = client.rebuild_deployment(stream, model, without)
+        except BaseException:  # Ctrl-C too: a fold may take long
+            if freeze:
+                output.say(f"{model} stays frozen until the same command is given again", style="yellow")
+            raise
         offsets = {int(partition): int(offset) for partition, offset in (answer.get("offsets") or {}).items()}
         with output.waiting("handing over"):
             _wait(client, stream, model, int(answer["version"]), set(offsets))
