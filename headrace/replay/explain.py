@@ -137,7 +137,7 @@ class Explainer:
         for batch in self._history.read(log, partition, start, outcome.offset + 1):
             for value in batch.values:
                 if value is not None and needle in value:
-                    record = decode_log_record(value)
+                    record = _record(value)
                     if isinstance(record, Label) and record.id == found.observation.id:
                         return record
         return None

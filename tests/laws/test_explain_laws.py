@@ -163,3 +163,15 @@ def test_a_tampered_prediction_is_told_from_the_true_one() -> None:
     story = explainer.explain(explainer.at("s", 0, true.offset), len(log))
     assert story["equal"] is False
     assert story["recomputed"]["score"] == true.score
+
+
+def test_junk_in_the_log_that_bears_the_id_is_passed_over() -> None:
+    log = eventful()
+    early = next(place for place, value in enumerate(log) if b'"id":"i7"' in value)
+    log.insert(early, b'{"type":"label","id":"i7","y":')
+    broker, _ = lived(log)
+    history = MemoryHistory(broker)
+    explainer = Explainer(history, NO_STATES, LogRebuilder(history))
+    story = explainer.explain(explainer.at("s", 0, early + 2), len(log))
+    assert story["equal"] is True
+    assert story["label"]["id"] == "i7"
