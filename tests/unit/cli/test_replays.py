@@ -36,7 +36,7 @@ def stream(service, monkeypatch):
     """Answers as the registry and Kafka would."""
     broker = lived("binary", 900)
     Interrupted.left = 10**9
-    monkeypatch.setattr("headrace.kafka.history.KafkaHistory", lambda bootstrap: Interrupted(broker))
+    monkeypatch.setattr("headrace.replay.sources.KafkaHistory", lambda bootstrap: Interrupted(broker))
     monkeypatch.setattr(running, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(running, "SAVE_SHARE", 0)
     deployments = [
