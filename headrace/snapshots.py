@@ -8,6 +8,7 @@ costs time, never correctness: shards then replay their log from its start.
 
 import hashlib
 import os
+import re
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from secrets import token_bytes
@@ -19,6 +20,8 @@ from headrace.errors import Unusable
 NEWEST_KEPT = 3
 """Always kept: the newest may be damaged, and the one before it too."""
 MOST_KEPT = 8
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def thinned(snapshots: list[Snapshot]) -> list[Snapshot]:
@@ -68,6 +71,8 @@ class SnapshotStore:
 
     def get(self, digest: str) -> bytes:
         """The state stored under `digest`. Raises `Unusable` if it is missing, damaged, or signed by another key."""
+        if _DIGEST.fullmatch(digest) is None:  # pointers come from a topic: no path may pass for a name
+            raise Unusable(f"a snapshot's name is a digest, not {digest[:80]!r}")
         try:
             blob = (self._folder / digest).read_bytes()
         except OSError as error:

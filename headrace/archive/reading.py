@@ -92,14 +92,13 @@ class Archive:
         Raises `Unusable` unless the chain holds the whole range.
         """
         reached = start
-        for link in self.links(topic, partition, start):
-            entry = link.entry
-            if reached >= end or not entry.first <= reached < entry.end:
-                break
-            yield from self._records((topic, partition), entry, reached, end)
-            reached = min(entry.end, end)
-        if reached < end:
-            raise Unusable(gone(topic, partition, reached, end))
+        links = self.links(topic, partition, start)
+        while reached < end:  # and no link is asked for that is not needed: a later one may be damaged
+            link = next(links, None)
+            if link is None or not link.entry.first <= reached < link.entry.end:
+                raise Unusable(gone(topic, partition, reached, end))
+            yield from self._records((topic, partition), link.entry, reached, end)
+            reached = min(link.entry.end, end)
 
     def add(self, place: Place, last: Link | None, segment: Segment, written_at: int) -> Link | None:
         """Put a segment behind `last`; None if another archiver was there first (then nothing is changed)."""

@@ -8,6 +8,7 @@ a power cut may leave a name with nothing behind it): for `file://` the writes a
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -40,12 +41,15 @@ class Store(Protocol):
 
 
 class ObjectStore:
-    """A `Store` on what a URL names."""
+    """A `Store` on what a URL names. It may be sent to another process, which opens it anew."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._obstore = _obstore()
         self._store: Any = _opened(url)
+
+    def __reduce__(self) -> tuple[Callable[[str], Store], tuple[str]]:
+        return open_store, (self.url,)
 
     def create(self, path: str, data: bytes) -> bool:
         """See `Store`."""

@@ -153,7 +153,9 @@ def last_lines(log: Path, count: int, since: int = 0) -> list[str]:
     """The last lines of a log that are not blank, of those behind byte `since`."""
     try:
         with log.open("rb") as file:
-            file.seek(max(since, log.stat().st_size - 64 * 1024))
+            size = log.stat().st_size
+            begin = since if since <= size else 0  # it was emptied meanwhile
+            file.seek(max(begin, size - 64 * 1024))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return []

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.common import Json, bootstrap_of, client_of
+from headrace.cli.common import Json, client_of, sources_of
 from headrace.cli.home import Home
 from headrace.cli.models import read_specification
 from headrace.cli.output import Output, count, duration, guarded
@@ -63,7 +63,7 @@ def replay(  # noqa: PLR0913, PLR0917  # one option each
     from headrace.replay import plan as plans
 
     home, output = Home.from_environment(), Output(as_json)
-    bootstrap = bootstrap_of(home)
+    history = sources_of(home).history
     with client_of(home) as client:
         contract = contract_of(client, stream)
         models = [_candidate(client, stream, one) for one in model]
@@ -80,7 +80,7 @@ def replay(  # noqa: PLR0913, PLR0917  # one option each
     single = {"--from": start, "--to": end, "--warm-up": warm_up, "--label-policy": label_policy}
     several = {"--model": model, "--threshold": threshold or [], "--without": without or []}
     command = _command(stream, single, several)
-    document = _run(home, output, bootstrap, plan, contract, command, fresh=fresh)
+    document = _run(home, output, history, plan, contract, command, fresh=fresh)
     if html is not None:
         _write_page(html, document)
     output.answer(document)
@@ -108,7 +108,7 @@ def _write_page(path: Path, document: dict[str, Any]) -> None:
 def _run(
     home: Home,
     output: Output,
-    bootstrap: str,
+    history: Any,
     plan: Any,
     contract: Any,
     command: str,
@@ -116,8 +116,6 @@ def _run(
     fresh: bool,
 ) -> dict[str, Any]:
     """The report; the state of the run is gone once it is there."""
-    from headrace.archive.history import with_archive
-    from headrace.kafka.history import KafkaHistory
     from headrace.replay import plan as plans
     from headrace.replay.report import document
     from headrace.replay.running import Workbench, run_all, thin_out
@@ -125,12 +123,12 @@ def _run(
     from headrace.snapshots import snapshot_key
 
     changed = plans.check(plan, contract)
-    history = with_archive(KafkaHistory(bootstrap), home.archive)
     folder = home.path / REPLAYS
     thin_out(folder, plan.digest)
     bench = Workbench(folder / plan.digest, snapshot_key(home.path / "snapshot.key"))
     if fresh:
-        bench.remove()
+        with bench.alone():  # not under the feet of one that is running
+            bench.remove()
     all_spans = bench.spans(lambda: spans(history, plan.stream))
     done = {span.partition: bench.position(span.partition) for span in all_spans}
     before = sum(done.values())

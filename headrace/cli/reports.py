@@ -11,7 +11,6 @@ from headrace.client import Client
 from headrace.client.problems import ServiceProblem
 from headrace.errors import HeadraceError
 
-BROKER = "broker"
 MARKS = {"ok": "ok  ", "note": "note", "bad": "BAD "}
 STYLES = {"ok": "green", "note": "yellow", "bad": "red"}
 
@@ -79,7 +78,7 @@ def collect_status(home: Home) -> dict[str, Any]:
         if run.bootstrap
         else {"bootstrap": "", "ready": False, "embedded": True}
     )
-    broker |= _history(histories.get(BROKER))
+    broker |= _history(histories.get(supervision.BROKER))
     supervisor = {
         "pid": run.supervisor.pid if run.supervisor is not None else None,
         "ready": system.supervised(run),

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+BROKER = "broker"
+"""What the broker is called among the processes; the others bear the names of their services."""
+
 FIRST_SECONDS = 0.2
 LONGEST_SECONDS = 30.0
 HEALTHY_SECONDS = 60.0

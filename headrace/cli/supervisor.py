@@ -26,10 +26,9 @@ from headrace.broker.locks import held
 from headrace.cli import processes
 from headrace.cli.home import SERVICES, Home, Run, Running, write_json
 from headrace.cli.launch import log_of, start_broker, start_service
-from headrace.cli.supervision import REASON_LINES, History, ended_how, reason_in
+from headrace.cli.supervision import BROKER, REASON_LINES, History, ended_how, reason_in
 from headrace.errors import HeadraceError
 
-BROKER = "broker"
 LOOK_SECONDS = 1.0
 """Longest sleep: after it `run.json` is read again, in case a command has changed it."""
 BUSY_SECONDS = 0.2

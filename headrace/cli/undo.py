@@ -45,8 +45,13 @@ def undo(
             client.change_deployment(stream, model, "freeze")
             output.say(f"{model} answers on and does not learn")
         plans = {partition: _plan(model, entry, left_out) for partition, entry in partitions.items()}
-        prepare(home, output, stream, f"folding {stream} without {', '.join(describe(left_out))}", plans)
-        answer = client.rebuild_deployment(stream, model, without)
+        try:
+            prepare(home, output, stream, f"folding {stream} without {', '.join(describe(left_out))}", plans)
+            answer = client.rebuild_deployment(stream, model, without)
+        except BaseException:  # Ctrl-C too: a fold may take long
+            if freeze:
+                output.say(f"{model} stays frozen until the same command is given again", style="yellow")
+            raise
         offsets = {int(partition): int(offset) for partition, offset in (answer.get("offsets") or {}).items()}
         with output.waiting("handing over"):
             _wait(client, stream, model, int(answer["version"]), set(offsets))

@@ -158,6 +158,8 @@ class KafkaHost:
             else:
                 self._transactions.settle()
                 self._update_ready()
+                if self._backfill:  # what it reads is away
+                    self._stop.wait(RETRY_SECONDS)
         except KafkaException as failure:
             self._recover_from(failure)
         except Transient as failure:  # a processor could not read what it needs to fold this batch
@@ -189,7 +191,9 @@ class KafkaHost:
             elif is_fatal(error):
                 raise KafkaException(error)
             elif error.code() in OUT_OF_RANGE:
-                self._backfill.begin((message.topic(), message.partition()))
+                place = (message.topic(), message.partition())
+                if place in self._runs:  # else revoked while in flight
+                    self._backfill.begin(place)
             elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
                 log.warning("consume", error=error.str())
         return good

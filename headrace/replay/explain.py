@@ -14,10 +14,10 @@ from headrace.contracts.events import Label, LogRecord, Observation, Outcome, Pr
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, topic
 from headrace.errors import Unusable
 from headrace.fold.parts import Waiting
-from headrace.history import READ_RECORDS, History
+from headrace.history import History
 from headrace.replay.rebuild import LogRebuilder, Progress, unwatched
 from headrace.replay.states import States
-from headrace.replay.verify import Stretch, fold_again
+from headrace.replay.verify import Stretch, fold_again, place_below
 
 _prediction = msgspec.json.Decoder(Prediction).decode
 _outcome = msgspec.json.Decoder(Outcome).decode
@@ -137,7 +137,7 @@ class Explainer:
         for batch in self._history.read(log, partition, start, outcome.offset + 1):
             for value in batch.values:
                 if value is not None and needle in value:
-                    record = decode_log_record(value)
+                    record = _record(value)
                     if isinstance(record, Label) and record.id == found.observation.id:
                         return record
         return None
@@ -167,23 +167,10 @@ class Explainer:
         return {"offset": answered, "models": models}
 
     def _emitted(self, kind: str, found: Found, decode: Any) -> Iterator[Any]:
-        """Predictions or outcomes that the record at an offset or a later one gave, in order.
-
-        They lie in the order of the log, so their place is found by halving.
-        """
+        """Predictions or outcomes that the record at an offset or a later one gave, in order."""
         name, partition = f"{found.stream}.{kind}", found.partition
-        low, end = self._history.bounds(name, partition)
-        high = end
-        while high - low > READ_RECORDS:
-            middle = (low + high) // 2
-            value = next(
-                (batch.values[0] for batch in self._history.read(name, partition, middle, high)), None
-            )
-            if value is not None and decode(value).offset < found.offset:
-                low = middle
-            else:
-                high = middle
-        for batch in self._history.read(name, partition, low, end):
+        place = place_below(self._history, name, partition, found.offset, decode)
+        for batch in self._history.read(name, partition, place, self._history.bounds(name, partition).end):
             for value in batch.values:
                 event = decode(value)
                 if event.offset >= found.offset:

@@ -18,10 +18,9 @@ from headrace.replay.plots import Axis, Line, chart, linear, number, unit
 Document = dict[str, Any]
 
 NAMES = {
-    "count": "answered", "unanswered": "no answer", "roc_auc": "ROC AUC", "log_loss": "log loss", "brier": "Brier",
-    "accuracy": "accuracy", "precision": "precision", "recall": "recall", "f1": "F1", "mae": "MAE", "rmse": "RMSE",
-    "r2": "R\N{SUPERSCRIPT TWO}", "learned": "learnt", "failures": "failures", "false_alarms": "false alarms",
-    "threshold": "threshold",
+    "count": "answered", "roc_auc": "ROC AUC", "log_loss": "log loss", "brier": "Brier", "accuracy": "accuracy",
+    "precision": "precision", "recall": "recall", "f1": "F1", "mae": "MAE", "rmse": "RMSE",
+    "r2": "R\N{SUPERSCRIPT TWO}", "false_alarms": "false alarms", "threshold": "threshold",
 }  # fmt: skip
 VERDICTS = {
     "better": "better than",

@@ -34,7 +34,6 @@ COLUMNS = {
     "regression": ("count", "mae", "rmse", "r2"),
 }
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "mae", "rmse"})
-NOT_COMPARED = frozenset({"count", "unanswered"})
 
 
 def page(document: Document) -> str:
@@ -122,7 +121,7 @@ def _verdict(one: Document, name: str) -> str:
 def _numbers(document: Document) -> str:
     columns = COLUMNS[document["task"]]
     models = document["models"]
-    best = {name: _best(name, models) for name in columns if name not in NOT_COMPARED}
+    best = {name: _best(name, models) for name in columns if name != "count"}
     rows = []
     for model in models:
         cells = []

@@ -6,6 +6,7 @@ served is what the log gives. A stretch is bounded, so a check costs a bounded w
 
 from headrace.contracts.topics import LOG, topic
 from headrace.errors import Unusable
+from headrace.replay.rebuild import Progress, unwatched
 from headrace.replay.sources import Sources
 from headrace.replay.states import Start
 from headrace.replay.verify import Stretch, Verdict, fold_again
@@ -13,7 +14,9 @@ from headrace.replay.verify import Stretch, Verdict, fold_again
 MOST_OFFSETS = 1_000_000
 
 
-def recheck(sources: Sources, stream: str, partition: int, pick: float) -> Verdict:
+def recheck(
+    sources: Sources, stream: str, partition: int, pick: float, progress: Progress = unwatched
+) -> Verdict:
     """Check the stretch that `pick` (0 <= pick < 1) chooses: from a snapshot, or the log's start, to the next one.
 
     The last stretch ends at what scoring has committed. Raises `Unusable` if nothing is there to be checked.
@@ -28,5 +31,7 @@ def recheck(sources: Sources, stream: str, partition: int, pick: float) -> Verdi
     begin = start.offset if start is not None else 0
     end = min(next(border for border in borders if border > wanted), begin + MOST_OFFSETS)
     stretch = Stretch(stream, partition, end, start)
-    verdict, _ = fold_again(sources.history, stretch, snapshots=snapshots, rebuilder=sources.rebuilder)
+    verdict, _ = fold_again(
+        sources.history, stretch, snapshots=snapshots, rebuilder=sources.rebuilder, progress=progress
+    )
     return verdict

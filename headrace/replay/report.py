@@ -1,8 +1,8 @@
 """The report of a what-if replay as one plain document: what JSON shows, and what the table and the page are made of.
 
-It says nothing about when or how fast it was made, so the same question over the same log gives the same bytes. Shape:
-docs/replay.md. Differences between models come with a 95% interval that allows for neighbouring outcomes being alike:
-each window of time counts as one draw (windows are weighed by their outcomes), with Student's t for few windows.
+It says nothing about when or how fast it was made, so the same question over the same log gives the same bytes. The
+differences between models come with a 95% interval that allows for neighbouring outcomes being alike: each window of
+time counts as one draw (windows are weighed by their outcomes), with Student's t for few windows.
 """
 
 from itertools import accumulate

@@ -6,7 +6,6 @@ same report, byte for byte. One partition is folded in this process; several in 
 takes a core. A state that cannot be used (damaged, other code) costs time: the log is still there.
 """
 
-import gc
 import json
 import multiprocessing
 import os
@@ -23,6 +22,7 @@ import msgspec
 
 from headrace import checkpoint
 from headrace.broker.locks import held
+from headrace.collector import calm_the_collector
 from headrace.contracts.stream import StreamContract
 from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.history import History
@@ -267,13 +267,6 @@ def thin_out(folder: Path, present: str) -> None:
     others.sort(key=lambda path: path.stat().st_mtime)
     for path in others[: max(0, len(others) - MOST_UNFINISHED + 1)]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def calm_the_collector() -> None:
-    """Look for cycles seldom: observations that wait are many small objects without any (as in services/scoring)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ doubled, none else), and the fingerprint of every model with the one that each s
 begin at the log's start or at a snapshot; it ends where it is told.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,11 +16,14 @@ from headrace.contracts.events import Outcome, Prediction, Snapshot
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, topic
 from headrace.fold.log import LogFold, decode
 from headrace.fold.shard import Shard
-from headrace.history import History
+from headrace.history import READ_RECORDS, History
 from headrace.processor import Batch
 from headrace.replay.rebuild import LogRebuilder, Progress, unwatched
 from headrace.replay.states import Start
 from headrace.step import split
+
+NEAR_OFFSETS = READ_RECORDS
+"""What is nearer than a batch is read through, not halved."""
 
 
 class Compared(msgspec.Struct):
@@ -74,24 +77,32 @@ class Verdict(msgspec.Struct):
 
 
 class Stored:
-    """Predictions or outcomes as they were emitted, in order, to be held against recomputed ones."""
+    """Predictions or outcomes as they were emitted, in order, to be held against recomputed ones.
+
+    start: offset of the log from which events are recomputed.
+    """
 
     def __init__(
-        self, history: History, name: str, partition: int, kind: type[Prediction] | type[Outcome]
+        self,
+        history: History,
+        name: str,
+        partition: int,
+        kind: type[Prediction] | type[Outcome],
+        start: int,
     ) -> None:
+        self._decode = msgspec.json.Decoder(kind).decode
         first, end = history.bounds(name, partition)
-        self._records = _values(history.read(name, partition, first, end))
-        self._offset_of = msgspec.json.Decoder(kind).decode
+        place = place_below(history, name, partition, start, self._decode)
+        self._records = _values(history.read(name, partition, place, end))
         self._next = next(self._records, None)
         self._trimmed = first > 0
-        self._begun = False
+        while self._next is not None and self._offset() < start:
+            self._trimmed = False  # what is older than the stretch is still there
+            self._next = next(self._records, None)
         self.compared = Compared()
 
-    def hold_against(self, events: Sequence[Prediction] | Sequence[Outcome], start: int) -> None:
-        """Compare recomputed events, oldest first. start: offset of the log from which events were recomputed."""
-        if not self._begun:
-            self._begun = True
-            self._skip_below(start)
+    def hold_against(self, events: Sequence[Prediction] | Sequence[Outcome]) -> None:
+        """Compare recomputed events, oldest first."""
         compared = self.compared
         for event in events:
             expected = encode(event)
@@ -128,13 +139,9 @@ class Stored:
             compared.missing += 1
         self._note(event.offset)
 
-    def _skip_below(self, start: int) -> None:
-        while self._next is not None and self._offset() < start:
-            self._next = next(self._records, None)
-
     def _offset(self) -> int:
         assert self._next is not None
-        return self._offset_of(self._next).offset
+        return self._decode(self._next).offset
 
     def _note(self, offset: int) -> None:
         if self.compared.first_difference < 0:
@@ -173,8 +180,8 @@ def fold_again(
     begin, shard = start or Start(0, Shard())
     shard.rebuilder = partial(rebuilder or LogRebuilder(history), log, partition)
     verdict = Verdict(stream, partition, begin, end)
-    said = Stored(history, topic(PREDICTIONS, stream), partition, Prediction) if compare else None
-    became = Stored(history, topic(OUTCOMES, stream), partition, Outcome) if compare else None
+    said = Stored(history, topic(PREDICTIONS, stream), partition, Prediction, begin) if compare else None
+    became = Stored(history, topic(OUTCOMES, stream), partition, Outcome, begin) if compare else None
     fold = LogFold(shard)
     marks = {one.offset: one for one in snapshots if begin < one.offset <= end}
 
@@ -192,8 +199,8 @@ def fold_again(
         folded = fold.fold(batch.offsets, batch.values)
         verdict.records += len(batch.offsets)
         if said is not None and became is not None:
-            said.hold_against(folded.predictions, begin)
-            became.hold_against(folded.outcomes, begin)
+            said.hold_against(folded.predictions)
+            became.hold_against(folded.outcomes)
         progress(batch.offsets[-1] + 1, end)
     while due and due[-1] <= verdict.end:
         meet(due.pop())
@@ -203,6 +210,29 @@ def fold_again(
         verdict.predictions, verdict.outcomes = said.compared, became.compared
     verdict.models = shard.fingerprints()
     return verdict, shard
+
+
+def place_below(
+    history: History,
+    name: str,
+    partition: int,
+    offset: int,
+    decode: Callable[[bytes], Prediction | Outcome],
+) -> int:
+    """Where in a topic of predictions or outcomes to read from, to miss none of a log offset or a later one.
+
+    They lie in the order of the log, so the place is found by halving: who looks at a stretch of a long log does not
+    read all that came before it.
+    """
+    low, high = history.bounds(name, partition)
+    while offset > 0 and high - low > NEAR_OFFSETS:
+        middle = (low + high) // 2
+        value = next(_values(history.read(name, partition, middle, high)), None)
+        if value is not None and decode(value).offset < offset:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _values(batches: Iterator[Batch]) -> Iterator[bytes]:

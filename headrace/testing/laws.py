@@ -280,11 +280,6 @@ def digest(
     return hashlib.sha256(repr(_live(factory(), history, [batch], view, state)).encode()).hexdigest()
 
 
-def outputs_of(processor: Processor, history: Batch, *, batch: int = 100) -> Outputs:
-    """Everything that comes out, in batches of `batch` records."""
-    return _fold(processor, history, [batch])
-
-
 def reachable(root: object) -> int:
     """How many objects hang on `root`. Code (classes, modules, functions) is not followed, nor counted."""
     code = (type, ModuleType, FunctionType, BuiltinFunctionType)

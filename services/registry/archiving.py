@@ -64,7 +64,7 @@ class Archiving:
         threading.Thread(target=self._go_round, name="archiving", daemon=True).start()
 
     def stop(self) -> None:
-        """End after the segment in hand."""
+        """Begin no further round."""
         self._stopping.set()
 
     def _go_round(self) -> None:

@@ -189,20 +189,28 @@ class Store:
     def deploy(
         self, stream: str, chosen: VersionRow, role: Literal["champion", "challenger"], by: str
     ) -> bool:
-        """Decide that a model version takes its place; False if it has it already. Raises `Conflict`, `Absent`."""
+        """Decide that a model version takes its place; False if it has it already. Raises `Conflict`, `Absent`.
+
+        What is deployed is a specification: of a rebuild the one it came from, and where that one stands rebuilt it has
+        its place already. Else to deploy it once more would replace what was rebuilt by an untrained model.
+        """
 
         def work(session: Session) -> bool:
             row = stream_row(session, stream)
             before = line_up(session, stream)
-            after = lifecycle.deploy(before, chosen.model, chosen.version, chosen.digest, role)
+            model, version = chosen.model, _specified(session, chosen.model, chosen.version)
+            present = before.get(model)
+            if present is not None and present.role != "retired":
+                stands = _specified(session, model, present.version) == version
+                version = present.version if stands else version
+            placed = session.get_one(VersionRow, (model, version))
+            after = lifecycle.deploy(before, model, version, placed.digest, role)
             if after is None:
                 return False
             undisturbed(session, stream, before, after)
             sequence, now = row.sequence + 1, self._now_ms()
-            made = controls.deployed(
-                stream, sequence, chosen.model, chosen.version, chosen.specification, role
-            )
-            place(session, stream, before, after, sequence, now, placed=chosen.model)
+            made = controls.deployed(stream, sequence, model, version, placed.specification, role)
+            place(session, stream, before, after, sequence, now, placed=model)
             decide(session, row, made, now, by)
             return True
 
@@ -311,6 +319,13 @@ def _latest_contract(session: Session, stream: str) -> ContractRow | None:
         select(ContractRow).where(ContractRow.stream == stream).order_by(ContractRow.version.desc()).limit(1)
     )
     return session.scalar(query)
+
+
+def _specified(session: Session, model: str, version: int) -> int:
+    """The version that a version is a rebuild of, itself if it is none."""
+    while (parent := session.get_one(VersionRow, (model, version)).parent) is not None:
+        version = parent
+    return version
 
 
 def _latest_version(session: Session, model: str) -> int:

@@ -111,7 +111,7 @@ class Rechecker:
             threading.Thread(target=self._go_round, name="recheck", daemon=True).start()
 
     def stop(self) -> None:
-        """End after the check in hand."""
+        """Begin no further check; one in hand ends with this process."""
         self._stopping.set()
 
     def _go_round(self) -> None:

@@ -19,6 +19,7 @@ from headrace.contracts.stream import Field, LabelSpec, StreamContract
 from headrace.contracts.topics import LOG, PREDICTIONS, topic
 from headrace.errors import Unusable
 from headrace.memory import MemoryHistory
+from headrace.replay import verify
 from headrace.replay.explain import Explainer
 from headrace.replay.rebuild import LogRebuilder
 from headrace.replay.states import NO_STATES, States
@@ -59,7 +60,9 @@ def eventful() -> list[bytes]:
     return log
 
 
-def test_every_prediction_is_found_and_equal() -> None:
+@pytest.mark.parametrize("near", [verify.NEAR_OFFSETS, 4])
+def test_every_prediction_is_found_and_equal(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "NEAR_OFFSETS", near)
     log = eventful()
     broker, processor = lived(log)
     history = MemoryHistory(broker)
@@ -160,3 +163,15 @@ def test_a_tampered_prediction_is_told_from_the_true_one() -> None:
     story = explainer.explain(explainer.at("s", 0, true.offset), len(log))
     assert story["equal"] is False
     assert story["recomputed"]["score"] == true.score
+
+
+def test_junk_in_the_log_that_bears_the_id_is_passed_over() -> None:
+    log = eventful()
+    early = next(place for place, value in enumerate(log) if b'"id":"i7"' in value)
+    log.insert(early, b'{"type":"label","id":"i7","y":')
+    broker, _ = lived(log)
+    history = MemoryHistory(broker)
+    explainer = Explainer(history, NO_STATES, LogRebuilder(history))
+    story = explainer.explain(explainer.at("s", 0, early + 2), len(log))
+    assert story["equal"] is True
+    assert story["label"]["id"] == "i7"

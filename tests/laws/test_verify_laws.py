@@ -1,5 +1,6 @@
 """Folding again what was folded live finds no difference, and finds every difference that is planted."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,6 +13,8 @@ from headrace.contracts.events import Observation, Snapshot
 from headrace.contracts.left_out import LeftOut
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, STREAM_TOPICS, topic
 from headrace.memory import MemoryBroker, MemoryHistory, MemoryHost
+from headrace.processor import Batch
+from headrace.replay import verify
 from headrace.replay.rebuild import LogRebuilder
 from headrace.replay.states import Start
 from headrace.replay.verify import Stretch, Verdict, fold_again
@@ -162,3 +165,45 @@ def test_what_retention_has_removed_is_unknown_and_not_missing() -> None:
     assert verdict.predictions is not None
     assert verdict.well
     assert (verdict.predictions.unknown, verdict.predictions.equal) == (kept, 40 - kept)
+
+
+def test_a_stretch_reads_what_was_stored_of_it_and_not_all_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a check of a bounded stretch would read for ever on a long log."""
+    monkeypatch.setattr(verify, "NEAR_OFFSETS", 8)
+    log = history(200)
+    broker, _ = lived(log)
+    read: dict[str, int] = {}
+
+    class Counting(MemoryHistory):
+        def read(self, name: str, partition: int, start: int, end: int) -> Iterator[Batch]:
+            for batch in super().read(name, partition, start, min(end, start + 8)):
+                read[name] = read.get(name, 0) + len(batch.offsets)
+                yield batch
+            if end > start + 8:
+                yield from self.read(name, partition, start + 8, end)
+
+    begin = len(log) - 40
+    start = Start(begin, checkpoint.loads(lived(log[:begin])[1].snapshot()))
+    verdict, _ = fold_again(Counting(broker), Stretch("s", 0, len(log), start))
+    assert verdict.well
+    assert verdict.predictions is not None
+    assert verdict.predictions.equal == 20
+    assert read[topic(PREDICTIONS, "s")] < 100
+    assert read[topic(OUTCOMES, "s")] < 100
+
+
+def test_what_is_missing_at_the_start_of_a_stretch_is_not_excused_by_retention_before_it() -> None:
+    log = history(40)
+    broker, _ = lived(log)
+    begin = 43  # before the 21st observation
+
+    class Trimmed(MemoryHistory):
+        def bounds(self, name: str, partition: int) -> Any:
+            return super().bounds(name, partition)._replace(first=5 if name != S_LOG else 0)
+
+    altered(broker, topic(PREDICTIONS, "s"), lambda records: records.__delitem__(20))
+    start = Start(begin, checkpoint.loads(lived(log[:begin])[1].snapshot()))
+    verdict, _ = fold_again(Trimmed(broker), Stretch("s", 0, len(log), start))
+    assert verdict.predictions is not None
+    assert (verdict.predictions.missing, verdict.predictions.unknown) == (1, 0)
+    assert verdict.predictions.first_difference == begin

@@ -1,12 +1,16 @@
 """What a host feeds in place of records that Kafka no longer has, and where it then goes on."""
 
+import threading
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from headrace.errors import Fatal, Transient
 from headrace.kafka.backfill import Backfill
+from headrace.kafka.host import RETRY_SECONDS, HostSettings, KafkaHost
 from headrace.processor import Batch
 from headrace.step import Run
 from tests.unit.archive.shortened import TOPIC, ShortenedHistory
@@ -93,3 +97,56 @@ def test_what_nobody_has_ends_the_process() -> None:
         worked_off(Backfill(Consumer(10, 20), lambda: past), run)
     with pytest.raises(Fatal, match="offset 3 is committed, but the log ends at 2"):
         worked_off(Backfill(Consumer(0, 2), lambda: past), run)
+
+
+class Host(KafkaHost):
+    """A host whose client has these messages and no others; remembers how long it waited."""
+
+    def __init__(self, consumer: "Consumer", messages: list[Any]) -> None:
+        self.settings = HostSettings("nowhere:1", "group", "one")
+        self.waited = 0.0
+        self._consumer: Any = consumer
+        consumer.consume = lambda count, _: [messages.pop(0) for _ in messages[:count]]  # type: ignore[attr-defined]
+        self._transactions: Any = SimpleNamespace(settle=lambda: None)
+        self._stop: Any = SimpleNamespace(wait=self.wait)
+        self._subscribed = frozenset({TOPIC})
+        self._rebuild, self._limit = False, 10
+        self._runs = {PLACE: Run(Still(), position=3, silent_until=0)}
+        self._backfill = Backfill(consumer, Away)
+        self.ready = threading.Event()
+
+    def wait(self, seconds: float) -> None:
+        self.waited += seconds
+
+
+class Away(ShortenedHistory):
+    def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Batch]:
+        raise Transient("away")
+
+
+class Refused:
+    """What a consumer says of a partition whose next records are gone."""
+
+    def __init__(self, partition: int) -> None:
+        self.partition = lambda: partition
+
+    def topic(self) -> str:
+        return TOPIC
+
+    def error(self) -> KafkaError:
+        return KafkaError(KafkaError._AUTO_OFFSET_RESET)
+
+
+def test_a_host_does_not_spin_while_the_history_is_away() -> None:
+    host = Host(Consumer(10, 20), [Refused(0)])
+    for _ in range(5):
+        host._turn()
+    assert PLACE in host._backfill
+    assert host.waited == 5 * RETRY_SECONDS
+
+
+def test_a_partition_that_was_revoked_meanwhile_is_not_waited_for() -> None:
+    host = Host(Consumer(10, 20), [Refused(1)])
+    host._turn()
+    assert not host._backfill
+    assert host.waited == 0.0

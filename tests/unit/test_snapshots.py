@@ -59,6 +59,17 @@ def test_a_state_comes_back_and_a_damaged_or_foreign_one_is_refused(tmp_path: Pa
         store.get(digest)
 
 
+def test_a_pointer_names_nothing_outside_the_folder(tmp_path: Path) -> None:
+    """Pointers are read from a topic; a device that never ends, say, must not be read into memory."""
+    store = SnapshotStore(tmp_path / "snapshots", KEY)
+    (tmp_path / "snapshots").mkdir()
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"something")
+    for name in (str(outside), "../outside", "", "."):
+        with pytest.raises(Unusable, match="is a digest, not"):
+            store.get(name)
+
+
 def test_storing_a_damaged_state_again_mends_it(tmp_path: Path) -> None:
     store = SnapshotStore(tmp_path, KEY)
     digest, _ = store.put(b"state")

@@ -82,6 +82,8 @@ def test_a_damaged_entry_is_refused_by_name(
     damage(folder.entries[which])
     with pytest.raises(Unusable, match=folder.entries[which].name):
         folder.read()
+    below = folder.archive.read(TOPIC, 0, 0, 10 * which)
+    assert taken(below) == folder.live.expected(0, 10 * which)
 
 
 @pytest.mark.parametrize("which", [0, 1])

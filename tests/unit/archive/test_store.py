@@ -1,12 +1,17 @@
 """What the archive asks of a store: a name is taken once, and is there whole or not at all."""
 
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from headrace.archive.archiver import Archiver
+from headrace.archive.reading import Archive
 from headrace.archive.store import Store, open_store
 from headrace.errors import Transient
+from tests.unit.archive.shortened import TOPIC, ShortenedHistory, taken
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -53,3 +58,18 @@ def test_a_folder_that_cannot_be_written_is_away(tmp_path: Path) -> None:
     with pytest.raises(Transient, match=r"writing a/b"):
         store.create("a/b", b"x")
     assert [found.name for found in tmp_path.iterdir()] == ["a"]
+
+
+def offsets_there(archive: Archive) -> list[int]:
+    """In another process."""
+    return [offset for offset, _, _ in taken(archive.read(TOPIC, 0, 5, 12))]
+
+
+def test_another_process_reads_it_too(tmp_path: Path) -> None:
+    """A replay folds partitions in processes of their own and hands each of them the log's history."""
+    live = ShortenedHistory()
+    live.append(20, 0)
+    archive = Archive.at(tmp_path.as_uri())
+    Archiver(live, archive).run(TOPIC, 0, flush=True)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(offsets_there, archive).result(60) == list(range(5, 12))

@@ -113,6 +113,17 @@ class TestLogs:
         log.write_bytes(b"a\n\nb\xff\nc\n")
         assert processes.last_lines(log, 2) == ["b\ufffd", "c"]
 
+    def test_last_lines_of_this_life_also_when_the_log_was_emptied_in_it(self, tmp_path):
+        log = tmp_path / "x.log"
+        log.write_text("the life before\n")
+        begin = log.stat().st_size
+        assert processes.last_lines(log, 3, begin) == []
+        with log.open("a") as writer:
+            writer.write("scoring: fenced\n")
+        assert processes.last_lines(log, 3, begin) == ["scoring: fenced"]
+        log.write_text("why\n")
+        assert processes.last_lines(log, 3, begin) == ["why"]
+
 
 class TestWaitForEnd:
     @pytest.fixture

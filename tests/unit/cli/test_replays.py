@@ -36,7 +36,7 @@ def stream(service, monkeypatch):
     """Answers as the registry and Kafka would."""
     broker = lived("binary", 900)
     Interrupted.left = 10**9
-    monkeypatch.setattr("headrace.kafka.history.KafkaHistory", lambda bootstrap: Interrupted(broker))
+    monkeypatch.setattr("headrace.replay.sources.KafkaHistory", lambda bootstrap: Interrupted(broker))
     monkeypatch.setattr(running, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(running, "SAVE_SHARE", 0)
     deployments = [
@@ -108,6 +108,18 @@ def test_interrupted_it_goes_on_and_prints_the_same(run, bayes, home):
     fresh = run("--model", bayes, "--json", "--fresh")
     assert fresh.stdout == whole
     assert "going on" not in fresh.stderr
+
+
+def test_fresh_takes_nothing_away_from_one_that_is_running(run, bayes, home, monkeypatch):
+    monkeypatch.setattr(running, "LOCK_SECONDS", 0.1)
+    Interrupted.left = 3
+    run("--model", bayes, code=130)
+    [folder] = (home.path / "replays").iterdir()
+    before = sorted(path.name for path in folder.iterdir())
+    with running.Workbench(folder, b"k" * 32).alone():
+        said = run("--model", bayes, "--fresh", code=1).stderr
+    assert "the same replay is running in another process" in said
+    assert sorted(path.name for path in folder.iterdir()) == before
 
 
 def test_unfinished_runs_are_bounded(run, bayes, home):
