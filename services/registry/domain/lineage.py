@@ -1,8 +1,8 @@
 """What a model version learnt from: its lives on streams, made again from their decisions.
 
 A version lives on a stream from the decision that puts it there to the one that takes it away. It has learnt the labels
-of the log between the two, or from the log's start if it was deployed so; a rebuild goes on with its parent's beginning,
-without some records. Nothing of this is written down anywhere: it follows from the journal, so it cannot be wrong.
+of the log between the two, or from the log's start if it was deployed so; a rebuild goes on with its parent's
+beginning, without some records. Nothing of this is written down anywhere: it follows from the journal.
 """
 
 from collections.abc import Iterable
