@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headrace.cli.common import Json, client_of, sources_of
+from headrace.cli.common import Json, Reason, client_of, sources_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, count, duration, guarded
 from headrace.cli.progress import Bar
@@ -31,6 +31,7 @@ def undo(
     freeze: Annotated[
         bool, typer.Option("--freeze/--no-freeze", help="Stop its learning until the hand-over.")
     ] = True,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Rebuild a model without a subject, a source or a range, and hand over to it; nothing else is lost or doubled."""
@@ -40,10 +41,10 @@ def undo(
     with client_of(home) as client:
         partitions = _standing(client, stream, model)
         if freeze:
-            client.change_deployment(stream, model, "freeze")
+            client.change_deployment(stream, model, "freeze", reason=reason)
             output.say(f"{model} answers on and does not learn")
         _prepare(home, output, stream, model, partitions, left_out)
-        answer = client.rebuild_deployment(stream, model, without)
+        answer = client.rebuild_deployment(stream, model, without, reason=reason)
         offsets = {int(partition): int(offset) for partition, offset in (answer.get("offsets") or {}).items()}
         with output.waiting("handing over"):
             _wait(client, stream, model, int(answer["version"]), set(offsets))
