@@ -30,12 +30,14 @@ from headrace.web import PROBLEM
 from services.registry.__main__ import compose
 from services.registry.agents import announcement_key
 from services.registry.database import Database
+from services.registry.domain.audit import By, Seal
 from services.registry.domain.lifecycle import Conflict
 from services.registry.journal import Journal
 from services.registry.registry import Registry, now_ms
 from services.registry.rollouts import RolloutStore
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
+from services.registry.trail import Trail
 from tests.support import fresh
 
 SPECIFICATION = {
@@ -43,6 +45,7 @@ SPECIFICATION = {
     "inputs": ["a"],
     "seed": 42,
 }
+ADA = By("ada")
 OTHER = {"model": "naive_bayes.GaussianNB", "inputs": ["a"], "seed": 1}
 
 
@@ -68,15 +71,18 @@ class Opened:
     store: Store
     journal: Journal
     rollouts: RolloutStore
+    trail: Trail
 
     def registry(self, log):
-        return Registry(self.store, self.journal, log, self.rollouts)
+        return Registry(self.store, self.journal, log, self.rollouts, self.trail)
 
 
 def opened(url):
     database = Database(url)
     database.prepare()
-    return Opened(database, Store(database, now_ms), Journal(database), RolloutStore(database, now_ms))
+    trail = Trail(database, Seal(b"k" * 32), now_ms)
+    store, rollouts = Store(database, now_ms, trail), RolloutStore(database, now_ms, trail)
+    return Opened(database, store, Journal(database), rollouts, trail)
 
 
 # -- a log that may crash -------------------------------------------------------------------------------------------
@@ -92,6 +98,7 @@ class FakeLog:
     def __init__(self):
         self.records: dict[str, list[list[bytes]]] = {}
         self.told: dict[bytes, object] = {}
+        self.announced_heads: list[bytes] = []
         self.steps = 0
         self.crash_at = -1
         self.crash_after = False
@@ -131,6 +138,12 @@ class FakeLog:
         for told in announcements:
             self.step(lambda told=told: self.told.__setitem__(announcement_key(told), told))
 
+    def announce_head(self, head):
+        self.step(lambda: self.announced_heads.append(head))
+
+    def heads(self):
+        return list(self.announced_heads)
+
     def applied(self, stream, partition):
         """What a fold applies: every id once, in order."""
         seen = {}
@@ -143,19 +156,20 @@ class FakeLog:
 def scenario(registry):
     """A life of a stream; asked again from the start, what is past is refused or without effect."""
     steps = [
-        lambda: registry.adopt(from_dict(contract("s")), "ada"),
-        lambda: registry.submit("m", SPECIFICATION, "", "ada"),
-        lambda: registry.submit("n", OTHER, "", "ada"),
-        lambda: registry.deploy("s", "m", None, "champion", "ada"),
-        lambda: registry.deploy("s", "n", 1, "challenger", "ada"),
-        lambda: registry.change("s", "n", "promote", "ada"),
-        lambda: registry.change("s", "m", "freeze", "ada"),
+        lambda: registry.adopt(from_dict(contract("s")), ADA),
+        lambda: registry.submit("m", SPECIFICATION, "", ADA),
+        lambda: registry.submit("n", OTHER, "", ADA),
+        lambda: registry.deploy("s", "m", None, "champion", ADA),
+        lambda: registry.deploy("s", "n", 1, "challenger", ADA),
+        lambda: registry.change("s", "n", "promote", ADA),
+        lambda: registry.change("s", "m", "freeze", ADA),
     ]
     for step in steps:
         with suppress(Conflict):
             step()
 
 
+ACTIONS = ["adopt", "register", "register", "deploy", "deploy", "promote", "freeze"]
 EXPECTED = ["contract/s/1", "deploy/s/m/1/2", "deploy/s/n/1/3", "promote/s/n/4", "freeze/s/m/5"]
 
 
@@ -183,6 +197,10 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path):
             assert log.told[b"deployment/s/n"].role == "champion"
             assert log.told[b"deployment/s/m"].role == "challenger"
             assert log.told[b"stream/s"].version == 1
+            assert [record.action for record in reversed(memory.trail.page(50))] == ACTIONS
+            found = again.examine()
+            assert (found.fault, found.strange_heads) == (None, 0)
+            assert found.announced == found.head.sequence == len(ACTIONS)
             memory.database.close()
     assert crashes > 30
 
@@ -190,11 +208,11 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path):
 def test_while_the_broker_is_away_decisions_wait_and_are_finished_later(database):
     memory, log = opened(database), FakeLog()
     registry = memory.registry(log)
-    registry.adopt(from_dict(contract("s")), "ada")
-    registry.submit("m", SPECIFICATION, "", "ada")
+    registry.adopt(from_dict(contract("s")), ADA)
+    registry.submit("m", SPECIFICATION, "", ADA)
     log.away = True
     with pytest.raises(Transient, match="decided"):
-        registry.deploy("s", "m", None, "champion", "ada")
+        registry.deploy("s", "m", None, "champion", ADA)
     assert memory.store.deployments("s")[0][1] is None
     log.away = False
     settling = threading.Thread(target=registry.keep_settled)
@@ -206,7 +224,7 @@ def test_while_the_broker_is_away_decisions_wait_and_are_finished_later(database
     registry.stop()
     settling.join(10)
     assert memory.store.deployments("s")[0][1] == {"0": 1, "1": 1, "2": 1}
-    assert not registry.deploy("s", "m", None, "champion", "ada")  # asking again does nothing more
+    assert not registry.deploy("s", "m", None, "champion", ADA)  # asking again does nothing more
     assert [control.id for control in log.applied("s", 0)] == ["contract/s/1", "deploy/s/m/1/2"]
     assert b"deployment/s/m" in log.told
     memory.database.close()
@@ -220,7 +238,7 @@ def test_a_producer_that_is_finished_ends_the_registry(tmp_path):
     memory, log = opened(f"sqlite:///{tmp_path}/registry.db"), Finished()
     registry = memory.registry(log)
     with pytest.raises(Fatal):
-        registry.adopt(from_dict(contract("s")), "ada")
+        registry.adopt(from_dict(contract("s")), ADA)
     registry.keep_settled()  # returns, so that the process ends and is started again
     assert registry.failed.is_set()
     assert not registry.settled.is_set()
@@ -246,20 +264,18 @@ def test_deciding_at_once_from_many_threads_and_two_registries_keeps_the_rules(d
     memories = [opened(database), opened(database)]
     log = FakeLog()
     registries = [memory.registry(log) for memory in memories]
-    registries[0].adopt(from_dict(contract("s")), "ada")
+    registries[0].adopt(from_dict(contract("s")), ADA)
 
     def submit(number):
-        return registries[number % 2].submit("m", {**SPECIFICATION, "seed": number % 6}, "", "ada")[0]
+        return registries[number % 2].submit("m", {**SPECIFICATION, "seed": number % 6}, "", ADA)[0]
 
     def decide(number):
         registry = registries[number % 2]
         try:
             if number % 3:
-                registry.deploy(
-                    "s", f"m{number % 4}", None, "champion" if number % 2 else "challenger", "ada"
-                )
+                registry.deploy("s", f"m{number % 4}", None, "champion" if number % 2 else "challenger", ADA)
             else:
-                registry.change("s", f"m{number % 4}", "promote", "ada")
+                registry.change("s", f"m{number % 4}", "promote", ADA)
         except (Conflict, Transient):
             pass
 
@@ -267,7 +283,7 @@ def test_deciding_at_once_from_many_threads_and_two_registries_keeps_the_rules(d
         versions = list(pool.map(submit, range(24)))
         assert sorted(set(versions)) == [1, 2, 3, 4, 5, 6]
         for number in range(4):
-            registries[0].submit(f"m{number}", SPECIFICATION, "", "ada")
+            registries[0].submit(f"m{number}", SPECIFICATION, "", ADA)
         list(pool.map(decide, range(40)))
     registries[0].restore()
     rows = [row for row, _ in memories[0].store.deployments("s")]
