@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import httpx2
 import pytest
@@ -19,10 +20,10 @@ import yaml
 from fastapi.testclient import TestClient
 
 from headrace import keys
-from headrace.contracts.codec import decode_log_record
+from headrace.contracts.codec import decode_log_record, encode
 from headrace.contracts.events import ContractAdopted, DeploymentAnnounced, ModelDeployed, StreamAnnounced
 from headrace.contracts.stream import from_dict
-from headrace.contracts.topics import LOG, topic
+from headrace.contracts.topics import AUDIT, LOG, topic
 from headrace.errors import Fatal, Transient
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.tail import Tail
@@ -299,6 +300,93 @@ def test_deciding_at_once_from_many_threads_and_two_registries_keeps_the_rules(d
         memory.database.close()
 
 
+def test_changes_at_once_make_one_audit_trail(database):
+    """Two registries and many threads, on streams and models of their own and on shared ones: one gapless chain."""
+    memories = [opened(database), opened(database)]
+    log = FakeLog()
+    registries = [memory.registry(log) for memory in memories]
+    for stream in ("s", "t"):
+        registries[0].adopt(from_dict(contract(stream)), ADA)
+
+    def change(number):
+        registry, by = registries[number % 2], By(f"key{number}", f"reason {number}")
+        try:
+            if number % 4 == 0:
+                registry.submit(f"n{number}", {**SPECIFICATION, "seed": number}, "", by)
+            elif number % 4 == 1:
+                registry.adopt(from_dict(contract(f"u{number}", partitions=1)), by)
+            elif not registry.deploy("st"[number % 2], "m", number % 3 + 1, "champion", by):
+                return 0
+        except Transient:
+            return 0
+        return 1
+
+    for seed in range(3):
+        registries[0].submit("m", {**SPECIFICATION, "seed": seed}, "", ADA)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(change, range(60)))
+    records = memories[0].trail.page(500)
+    assert sum(made) > 40
+    assert len(records) == 5 + sum(made)
+    assert [record.sequence for record in records] == list(range(len(records), 0, -1))
+    assert all(
+        record.why == record.who.replace("key", "reason ") for record in records if record.who != "ada"
+    )
+    found = registries[1].examine()
+    assert (found.fault, found.head.sequence) == (None, len(records))
+    for memory in memories:
+        memory.database.close()
+
+
+def test_the_audit_trail_is_announced_once_the_broker_is_back_and_again_to_another_one(database):
+    memory, log = opened(database), FakeLog()
+    registry = memory.registry(log)
+    registry.adopt(from_dict(contract("s")), ADA)
+    assert registry.examine().announced == 1
+    log.away = True
+    registry.submit("m", SPECIFICATION, "", ADA)  # needs no broker
+    with pytest.raises(Transient, match="decided"):
+        registry.deploy("s", "m", None, "champion", ADA)
+    assert registry.trail.head().sequence == 3
+    assert len(log.announced_heads) == 1
+    log.away = False
+    settling = threading.Thread(target=registry.keep_settled)
+    settling.start()
+    deadline = time.monotonic() + 15
+    while registry.examine().announced < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    registry.submit("m", OTHER, "", ADA)
+    began = time.monotonic()
+    while registry.examine().announced < 4:  # nobody waits for it, but it comes at once
+        assert time.monotonic() < began + 1.0
+        time.sleep(0.01)
+    registry.stop()
+    settling.join(10)
+    found = registry.examine()
+    assert (found.fault, found.head.sequence, found.announced) == (None, 4, 4)
+    other = memory.registry(FakeLog())
+    other.restore()
+    assert other.examine().announced == 4
+    memory.database.close()
+
+
+def test_a_trail_that_is_cut_while_the_registry_is_down_is_found_though_it_is_announced_again(tmp_path):
+    memory, log = opened(f"sqlite:///{tmp_path}/registry.db"), FakeLog()
+    scenario(memory.registry(log))
+    assert memory.registry(log).examine().fault is None
+    with sqlite3.connect(tmp_path / "registry.db") as connection:
+        connection.execute("DELETE FROM audit WHERE sequence > 4")
+    again = memory.registry(log)
+    again.restore()
+    fault = again.examine().fault
+    assert (fault.sequence, fault.wrong) == (5, "cut")
+    again.submit("o", OTHER, "", ADA)
+    fault = again.examine().fault
+    assert (fault.sequence, fault.wrong) == (5, "replaced")
+    memory.database.close()
+
+
 def test_tables_of_another_version_are_refused(tmp_path):
     url = f"sqlite:///{tmp_path}/registry.db"
     opened(url).database.close()
@@ -340,13 +428,18 @@ def lonely(tmp_path, secrets):
     app.state.log.close()
 
 
-def log_of(kafka, stream, partition):
-    tail = Tail(kafka, topic(LOG, stream), start={partition: 0})
+def every_record(kafka, name, partition=0):
+    tail = Tail(kafka, name, start={partition: 0})
     records = []
     deadline = time.monotonic() + 15
     while (not tail.caught_up() or not records) and time.monotonic() < deadline:
         records += tail.read(100, 0.2)
     tail.close()
+    return records
+
+
+def log_of(kafka, stream, partition):
+    records = every_record(kafka, topic(LOG, stream), partition)
     return {record.offset: decode_log_record(record.value) for record in records}
 
 
@@ -440,6 +533,53 @@ def test_a_stream_and_its_models_from_beginning_to_end(client, kafka):
 
 
 @pytest.mark.broker
+def test_the_audit_trail_over_http(client, app, kafka, secrets, tmp_path):
+    name = fresh("reg")
+    post = partial(client.post, headers={"Authorization": f"Bearer {secrets['operator']}"})
+    client.post("/v1/streams", json={"contract": contract(name)}, params={"reason": "to begin"})
+    post("/v1/models", json={"name": "m", "specification": SPECIFICATION}, params={"reason": "first, 50 % ü"})
+    post("/v1/models", json={"name": "n", "specification": OTHER})
+    post(f"/v1/streams/{name}/deployments", json={"model": "m"}, params={"reason": "the first one"})
+    begun = post(f"/v1/streams/{name}/rollouts", json={"model": "n"}, params={"reason": "smaller"})
+    assert begun.status_code == 201, begun.text
+    assert post(f"/v1/streams/{name}/rollouts/1/hold", params={"reason": "holidays"}).status_code == 200
+    assert post(f"/v1/streams/{name}/deployments/m/freeze", params={"reason": "holidays"}).status_code == 200
+    again = post(f"/v1/streams/{name}/deployments/m/freeze", params={"reason": "so already"})
+    assert again.json()["changed"] is False
+    for reason in ("x" * 501, "two\nlines", "\x00"):
+        assert_problem(post(f"/v1/streams/{name}/deployments/m/unfreeze", params={"reason": reason}), 422)
+
+    listed = client.get("/v1/audit", params={"stream": name}).json()
+    assert listed["next"] is None
+    assert [(one["action"], one["who"], one["why"]) for one in listed["records"]] == [
+        ("freeze", "the-operator", "holidays"),
+        ("rollout-hold", "the-operator", "holidays"),
+        ("rollout-begin", "the-operator", "smaller"),
+        ("deploy", "the-operator", "the first one"),
+        ("adopt", "the-admin", "to begin"),
+    ]
+    assert listed["records"][0]["before"]["places"]["m"]["frozen"] is False
+    assert listed["records"][0]["after"]["places"]["m"]["frozen"] is True
+    page = client.get("/v1/audit", params={"limit": 3}).json()
+    assert page["next"] == page["records"][-1]["sequence"] == 5
+    rest = client.get("/v1/audit", params={"below": page["next"]}).json()["records"]
+    assert [one["sequence"] for one in rest] == [4, 3, 2, 1]
+    assert rest[2]["why"] == "first, 50 % ü"
+    assert [
+        one["sequence"] for one in client.get("/v1/audit", params={"who": "the-admin"}).json()["records"]
+    ] == [1]
+
+    # The topic is shared with this run's other registries, whose keys are others: their heads are not this one's.
+    verdict = client.get("/v1/audit/verify").json()
+    assert (verdict["records"], verdict["fault"]) == (7, None)
+    assert verdict["announced"] == 7
+    assert verdict["heads"] >= 5
+    assert (tmp_path / "audit.key").stat().st_mode & 0o777 == 0o600
+    heads = [record.value for record in every_record(kafka, AUDIT.name)]
+    assert encode(Seal((tmp_path / "audit.key").read_bytes()).head(app.state.registry.trail.head())) in heads
+
+
+@pytest.mark.broker
 def test_contracts_grow_but_do_not_break(client, kafka):
     name = fresh("reg")
     first = contract(name)
@@ -527,7 +667,8 @@ def routes(app):
             yield method.upper(), path
 
 
-def test_every_route_is_closed_without_a_key_and_to_the_wrong_role(lonely, secrets):
+def test_every_route_is_closed_without_a_key_and_to_the_wrong_role(lonely, secrets, monkeypatch):
+    monkeypatch.setattr(lonely.app.state.log, "heads", list)  # asking the broker that is not there takes long
     found = list(routes(lonely.app))
     assert len(found) > 14
     for method, path in found:
@@ -538,6 +679,8 @@ def test_every_route_is_closed_without_a_key_and_to_the_wrong_role(lonely, secre
             continue
         assert_problem(response, 401)
         forbidden = {"GET": [], "POST": ["producer", "reader"]}[method]
+        if path.startswith("/v1/audit"):
+            forbidden = ["producer", "reader"]
         if path == "/v1/streams" and method == "POST":
             forbidden = [*forbidden, "operator"]
         for role in forbidden:
