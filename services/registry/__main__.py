@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -33,6 +34,8 @@ from services.registry.trail import Trail
 if TYPE_CHECKING:
     from services.registry.archiving import Archiving
 
+_log = structlog.stdlib.get_logger("registry")
+
 DESCRIPTION = "Contracts, model specifications, versions and deployments."
 
 
@@ -41,7 +44,8 @@ def compose(settings: RegistrySettings) -> FastAPI:
     database = Database(settings.database)
     database.prepare()
     trail = Trail(database, Seal(secret_key(settings.audit_key_file)), now_ms)
-    trail.begin()
+    if not trail.begin():
+        _log.error("the audit trail was not written with this key", key_file=str(settings.audit_key_file))
     log = KafkaControlLog(settings.bootstrap, replication=settings.replication)
     registry = Registry(
         Store(database, now_ms, trail), Journal(database), log, RolloutStore(database, now_ms, trail), trail

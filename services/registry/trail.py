@@ -38,13 +38,17 @@ class Trail:
         self._now_ms = now_ms
         self.seal = seal
 
-    def begin(self) -> None:
-        """Begin the chain of a registry that is older than it with a record of how much there is."""
+    def begin(self) -> bool:
+        """Begin the chain of a registry that is older than it with a record of how much there is.
 
-        def work(session: Session) -> None:
+        False if there is a chain already whose last record was not written with this key.
+        """
+
+        def work(session: Session) -> bool:
             session.execute(select(SchemaRow.version).with_for_update())
-            if _head(session) != EMPTY:
-                return
+            newest = _newest(session)
+            if newest is not None:
+                return self.seal.wrote(_record(newest))
             kinds = {"streams": StreamRow, "contracts": ContractRow, "model_versions": VersionRow,
                      "decisions": ControlRow, "rollouts": RolloutRow}  # fmt: skip
             found = {
@@ -53,8 +57,9 @@ class Trail:
             }
             if any(found.values()):
                 self.append(session, self._now_ms(), ITSELF, Change("begin", {}, found))
+            return True
 
-        self._write(work)
+        return self._write(work)
 
     def append(self, session: Session, now_ms: int, by: By, change: Change) -> None:
         """Record a change in the transaction that makes it, as the last thing in there."""
@@ -95,8 +100,12 @@ class Trail:
         return self._read(lambda session: [_record(row) for row in session.scalars(query)])
 
 
+def _newest(session: Session) -> AuditRow | None:
+    return session.scalar(select(AuditRow).order_by(AuditRow.sequence.desc()).limit(1))
+
+
 def _head(session: Session) -> Head:
-    newest = session.scalar(select(AuditRow).order_by(AuditRow.sequence.desc()).limit(1))
+    newest = _newest(session)
     return EMPTY if newest is None else Head(newest.sequence, newest.digest, newest.at_ms)
 
 

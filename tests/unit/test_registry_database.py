@@ -54,7 +54,8 @@ def test_the_trail_of_a_new_registry_begins_with_its_first_change(tmp_path: Path
     trail_of(database).begin()
     assert trail_of(database).page(10) == []
     store_of(database).submit("model", "digest", SPECIFICATION, "", By("somebody"))
-    trail_of(database).begin()
+    assert trail_of(database).begin()
+    assert not Trail(database, Seal(b"o" * 32), lambda: 2).begin()
     assert [record.action for record in trail_of(database).page(10)] == ["register"]
     database.close()
 

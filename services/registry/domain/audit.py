@@ -111,6 +111,12 @@ class Seal:
         """What the record's digest must be."""
         return _mac(self._key, _canonical(msgspec.structs.replace(record, digest=""))).hexdigest()
 
+    def wrote(self, record: Record) -> bool:
+        """Whether the record is as it was written with this key."""
+        # JSON writes bytes as text: what is no number and no text was not stored by us.
+        sound = all(type(value) in (int, str) for value in msgspec.structs.astuple(record))
+        return sound and _same(record.digest, self.digest(record))
+
     def head(self, head: Head) -> AuditHead:
         """A chain's end, signed, to be announced. The same end gives the same announcement."""
         unsigned = AuditHead(head.sequence, head.digest, head.at_ms)
@@ -190,9 +196,7 @@ class Examination:
         number = self.head.sequence + 1
         if record.sequence != number:
             return Fault(number, "missing", f"it is missing: the next one is {record.sequence}")
-        # JSON writes bytes as text: what is no number and no text was not stored by us.
-        sound = all(type(value) in (int, str) for value in msgspec.structs.astuple(record))
-        if not sound or not _same(record.digest, self._seal.digest(record)):
+        if not self._seal.wrote(record):
             return Fault(number, "altered", "its digest is wrong: altered, or not written with this key")
         if record.previous != self.head.digest:
             return Fault(number, "detached", f"it does not follow record {number - 1} as that is now")
