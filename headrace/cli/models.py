@@ -109,11 +109,12 @@ def _add(change: str, summary: str, done: str) -> None:
     def act(
         stream: Annotated[str, typer.Argument(help="Name of the stream.")],
         model: Annotated[str, typer.Argument(help="Name of the model.")],
+        reason: Reason = "",
         as_json: Json = False,
     ) -> None:
         home, output = Home.from_environment(), Output(as_json)
         with client_of(home) as client:
-            answer = client.change_deployment(stream, model, change)
+            answer = client.change_deployment(stream, model, change, reason=reason)
         output.answer(answer)
         if not answer["changed"]:
             output.say(f"{model} {done} on {stream} already")

@@ -202,7 +202,8 @@ class Memory:
         self.store.deploy("s", self.store.version(model), role, ANN)
 
     def begin(self, **plan: Any) -> int:
-        return self.rollouts.begin("s", self.store.version("new"), "binary", Plan(**plan), {0: 0}, ANN)
+        asked = Plan(**{"warm_up_labels": 0} | plan)
+        return self.rollouts.begin("s", self.store.version("new"), "binary", asked, {0: 0}, ANN)
 
     def turn(self, action: str, by: By, **options: Any) -> None:
         def turn(rollout: Rollout, now: int) -> Turn:
