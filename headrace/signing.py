@@ -8,9 +8,12 @@ same reason. Nothing of a payload is interpreted here; what may unpickle it must
 import hashlib
 import hmac
 import json
+import os
 import platform
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
+from secrets import token_bytes
 
 import headrace
 from headrace.errors import Unusable
@@ -54,6 +57,24 @@ def open_signed(key: bytes, blob: bytes) -> bytes:
                 "rebuild it by replaying the log"
             )
     return payload
+
+
+def secret_key(path: Path) -> bytes:
+    """The secret in a file, made on first use (mode 0600); whole or not there, whoever else makes it meanwhile."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(token_bytes(MIN_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            pass
+        finally:
+            fresh.unlink()
+    return path.read_bytes()
 
 
 def _mac(key: bytes, head: bytes, payload: bytes) -> bytes:

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from secrets import token_bytes
 
 from headrace import signing
 from headrace.contracts.events import Snapshot
@@ -94,21 +93,3 @@ class SnapshotStore:
         for path in self._folder.iterdir():
             if path.is_file() and path.name not in wanted:
                 path.unlink(missing_ok=True)
-
-
-def snapshot_key(path: Path) -> bytes:
-    """The signing secret, made on first use; whole or not there at all, whoever else makes it at the same time."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(fresh, path)
-        except FileExistsError:
-            pass
-        finally:
-            fresh.unlink()
-    return path.read_bytes()

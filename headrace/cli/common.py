@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from headrace.replay.sources import Sources
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program, and nothing else.")]
+Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
 
 def client_of(home: Home) -> Client:

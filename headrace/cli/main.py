@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from headrace.cli.access import keys_app
+from headrace.cli.audit import audit_app
 from headrace.cli.common import Json, bootstrap_of, client_of
 from headrace.cli.home import Home
 from headrace.cli.lineage import card, diff, lineage, versions
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(streams_app, name="stream")
 app.add_typer(models_app, name="model")
 app.add_typer(rollouts_app, name="rollout")
+app.add_typer(audit_app, name="audit")
 app.add_typer(keys_app, name="key")
 for command in (versions, lineage, diff, card):
     models_app.command()(command)

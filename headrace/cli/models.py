@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import typer
 import yaml
 
-from headrace.cli.common import Json, client_of
+from headrace.cli.common import Json, Reason, client_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, guarded
 from headrace.cli.streams import every
@@ -26,6 +26,7 @@ def deploy(
     ],
     name: Annotated[str, typer.Option(help="The model's name (default: the file's).")] = "",
     challenger: Annotated[bool, typer.Option("--challenger", help="Answers beside the champion.")] = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Register a specification and put it on a stream, as champion unless --challenger."""
@@ -34,8 +35,8 @@ def deploy(
     model = name or specification.name.split(".")[0]
     role = "challenger" if challenger else "champion"
     with client_of(home) as client:
-        registered = client.create_model(model, document, str(document.get("description", "")))
-        answer = client.deploy(stream, model, version=registered.get("version"), role=role)
+        registered = client.create_model(model, document, str(document.get("description", "")), reason=reason)
+        answer = client.deploy(stream, model, version=registered.get("version"), role=role, reason=reason)
     output.answer(answer)
     offsets = answer.get("offsets") or {}
     where = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())
@@ -108,11 +109,12 @@ def _add(change: str, summary: str, done: str) -> None:
     def act(
         stream: Annotated[str, typer.Argument(help="Name of the stream.")],
         model: Annotated[str, typer.Argument(help="Name of the model.")],
+        reason: Reason = "",
         as_json: Json = False,
     ) -> None:
         home, output = Home.from_environment(), Output(as_json)
         with client_of(home) as client:
-            answer = client.change_deployment(stream, model, change)
+            answer = client.change_deployment(stream, model, change, reason=reason)
         output.answer(answer)
         if not answer["changed"]:
             output.say(f"{model} {done} on {stream} already")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.common import Json, client_of
+from headrace.cli.common import Json, Reason, client_of
 from headrace.cli.home import Home
 from headrace.cli.models import read_specification
 from headrace.cli.output import Output, guarded
@@ -53,6 +53,7 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
         int, typer.Option(min=0, help="How long the old champion stays beside it.")
     ] = 10_000,
     approval: Annotated[bool, typer.Option("--approval", help="A second person has to approve.")] = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Ask a model beside the champion; it takes the place if the labels say that it is better."""
@@ -68,8 +69,8 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
         "approval": approval,
     }
     with client_of(home) as client:
-        chosen, version = _registered(client, model, name)
-        answer = client.begin_rollout(stream, chosen, version=version, plan=plan)
+        chosen, version = _registered(client, model, name, reason)
+        answer = client.begin_rollout(stream, chosen, version=version, plan=plan, reason=reason)
     output.answer(answer)
     output.say(
         f"rollout {answer['rollout']}: {answer['challenger']} is asked beside {answer['champion']} on {stream}"
@@ -136,13 +137,13 @@ def _evidence(evidence: dict[str, Any]) -> list[Any]:
     return [evidence["labels"], difference, f"{evidence['better']:,.3g}", f"{evidence['worse']:,.3g}"]
 
 
-def _registered(client: Client, model: str, name: str) -> tuple[str, int | None]:
+def _registered(client: Client, model: str, name: str, reason: str) -> tuple[str, int | None]:
     """A model by its name, or by a file that becomes its next version."""
     path = Path(model)
     if path.is_file():
         document = read_specification(path)
         chosen = name or path.name.split(".")[0]
-        made = client.create_model(chosen, document, str(document.get("description", "")))
+        made = client.create_model(chosen, document, str(document.get("description", "")), reason=reason)
         return chosen, int(made["version"])
     chosen, _, version = model.partition("@")
     if version and not version.isdecimal():
@@ -158,11 +159,13 @@ def _shares(text: str) -> list[float]:
 
 
 def _add(action: str, name: str, summary: str) -> None:
-    def act(stream: StreamArgument, rollout: NumberOption = None, as_json: Json = False) -> None:
+    def act(
+        stream: StreamArgument, rollout: NumberOption = None, reason: Reason = "", as_json: Json = False
+    ) -> None:
         home, output = Home.from_environment(), Output(as_json)
         with client_of(home) as client:
             number = _found(client, stream, rollout)["rollout"]
-            found = client.turn_rollout(stream, number, action)
+            found = client.turn_rollout(stream, number, action, reason=reason)
         output.answer(found)
         _tell(output, found)
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import typer
 
-from headrace.cli.common import Json, client_of
+from headrace.cli.common import Json, Reason, client_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, guarded
 from headrace.client import Client, calls
@@ -40,6 +40,7 @@ def create(  # noqa: PLR0913, PLR0917  each is an option of the command
         typer.Option(help="With --from: a column that is not to be a field; may be repeated."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the contract, create nothing.")] = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Create a stream from a contract, or from a file whose contract is inferred; or give it a new version."""
@@ -62,7 +63,7 @@ def create(  # noqa: PLR0913, PLR0917  each is an option of the command
             output.answer({"contract": proposed.to_dict(), "document": text})
             return
     with client_of(home) as client:
-        answer = client.create_stream(text)
+        answer = client.create_stream(text, reason=reason)
     output.answer({**answer, "document": text})
     stream = answer.get("stream")
     done = "is created" if answer.get("created", True) else "is there"

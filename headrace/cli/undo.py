@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from headrace.cli.common import Json, client_of
+from headrace.cli.common import Json, Reason, client_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, duration, guarded
 from headrace.cli.preparing import prepare
@@ -33,6 +33,7 @@ def undo(
     freeze: Annotated[
         bool, typer.Option("--freeze/--no-freeze", help="Stop its learning until the hand-over.")
     ] = True,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Rebuild a model without a subject, a source or a range, and hand over to it; nothing else is lost or doubled."""
@@ -42,12 +43,12 @@ def undo(
     with client_of(home) as client:
         partitions = _standing(client, stream, model)
         if freeze:
-            client.change_deployment(stream, model, "freeze")
+            client.change_deployment(stream, model, "freeze", reason=reason)
             output.say(f"{model} answers on and does not learn")
         plans = {partition: _plan(model, entry, left_out) for partition, entry in partitions.items()}
         try:
             prepare(home, output, stream, f"folding {stream} without {', '.join(describe(left_out))}", plans)
-            answer = client.rebuild_deployment(stream, model, without)
+            answer = client.rebuild_deployment(stream, model, without, reason=reason)
         except BaseException:  # Ctrl-C too: a fold may take long
             if freeze:
                 output.say(f"{model} stays frozen until the same command is given again", style="yellow")

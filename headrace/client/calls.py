@@ -7,7 +7,7 @@ import gzip
 import json
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from headrace.client.problems import Busy, ServiceProblem
 from headrace.contracts.events import Scalar
@@ -133,6 +133,11 @@ def turn_rollout(stream: str, number: int, action: str) -> Call:
     """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
     path = _stream(stream, f"rollouts/{number}/{action}")
     return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),), repeatable=False)
+
+
+def because(call: Call, reason: str) -> Call:
+    """A call that changes something in the registry, with the reason that its audit trail is to keep."""
+    return call._replace(path=f"{call.path}?{urlencode({'reason': reason})}") if reason else call
 
 
 def get(service: ServiceName, path: str) -> Call:

@@ -87,43 +87,61 @@ class Client:
 
     # -- registry ---------------------------------------------------------------------------------------------------
 
-    def create_stream(self, contract: str | dict[str, Any]) -> dict[str, Any]:
+    def create_stream(self, contract: str | dict[str, Any], *, reason: str = "") -> dict[str, Any]:
         """Create a stream or adopt a compatible new contract (an ODCS document, or the plain form)."""
-        answer: dict[str, Any] = self.send(calls.create_stream(contract))
+        answer: dict[str, Any] = self.send(calls.because(calls.create_stream(contract), reason))
         return answer
 
-    def create_model(self, name: str, specification: dict[str, Any], description: str = "") -> dict[str, Any]:
+    def create_model(
+        self, name: str, specification: dict[str, Any], description: str = "", *, reason: str = ""
+    ) -> dict[str, Any]:
         """Register a model specification; returns its name, version and digest."""
-        answer: dict[str, Any] = self.send(calls.create_model(name, specification, description))
+        answer: dict[str, Any] = self.send(
+            calls.because(calls.create_model(name, specification, description), reason)
+        )
         return answer
 
     def deploy(
-        self, stream: str, model: str, *, version: int | None = None, role: str = "champion"
+        self, stream: str, model: str, *, version: int | None = None, role: str = "champion", reason: str = ""
     ) -> dict[str, Any]:
         """Put a model on a stream; it answers from the returned offsets on."""
-        answer: dict[str, Any] = self.send(calls.deploy(stream, model, version, role))
+        answer: dict[str, Any] = self.send(calls.because(calls.deploy(stream, model, version, role), reason))
         return answer
 
-    def change_deployment(self, stream: str, model: str, change: str) -> dict[str, Any]:
+    def change_deployment(self, stream: str, model: str, change: str, *, reason: str = "") -> dict[str, Any]:
         """`promote`, `retire`, `freeze` or `unfreeze` a deployed model."""
-        answer: dict[str, Any] = self.send(calls.change_deployment(stream, model, change))
+        answer: dict[str, Any] = self.send(
+            calls.because(calls.change_deployment(stream, model, change), reason)
+        )
         return answer
 
-    def rebuild_deployment(self, stream: str, model: str, without: Sequence[str]) -> dict[str, Any]:
+    def rebuild_deployment(
+        self, stream: str, model: str, without: Sequence[str], *, reason: str = ""
+    ) -> dict[str, Any]:
         """Let a deployed model go on as if some records had never been learnt; its new version and offsets."""
-        answer: dict[str, Any] = self.send(calls.rebuild_deployment(stream, model, without))
+        answer: dict[str, Any] = self.send(
+            calls.because(calls.rebuild_deployment(stream, model, without), reason)
+        )
         return answer
 
     def begin_rollout(
-        self, stream: str, model: str, *, version: int | None = None, plan: dict[str, Any] | None = None
+        self,
+        stream: str,
+        model: str,
+        *,
+        version: int | None = None,
+        plan: dict[str, Any] | None = None,
+        reason: str = "",
     ) -> dict[str, Any]:
         """Ask a model version beside the champion, and let it take its place if it is better (docs/rollouts.md)."""
-        answer: dict[str, Any] = self.send(calls.begin_rollout(stream, model, version, plan or {}))
+        answer: dict[str, Any] = self.send(
+            calls.because(calls.begin_rollout(stream, model, version, plan or {}), reason)
+        )
         return answer
 
-    def turn_rollout(self, stream: str, rollout: int, action: str) -> dict[str, Any]:
+    def turn_rollout(self, stream: str, rollout: int, action: str, *, reason: str = "") -> dict[str, Any]:
         """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
-        answer: dict[str, Any] = self.send(calls.turn_rollout(stream, rollout, action))
+        answer: dict[str, Any] = self.send(calls.because(calls.turn_rollout(stream, rollout, action), reason))
         return answer
 
     def get(self, service: calls.ServiceName, path: str) -> Any:

@@ -260,6 +260,15 @@ class DeploymentAnnounced(msgspec.Struct, tag="deployment", omit_defaults=True):
 Announcement = StreamAnnounced | DeploymentAnnounced
 
 
+class AuditHead(msgspec.Struct, frozen=True):
+    """Registry: the end of its audit trail. sequence, digest, at: of the last record. signature: hexadecimal."""
+
+    sequence: int
+    digest: str
+    at: int
+    signature: str = ""
+
+
 class Alert(msgspec.Struct, omit_defaults=True):
     """What people are told. `id` is deterministic (rule, scope, window), so telling it twice is harmless."""
 

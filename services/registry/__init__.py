@@ -6,7 +6,8 @@ promote, share, freeze, retire, rebuild) into every partition of `S.log`, and an
 no gaps; a stream has at most one champion; a change is decided in one database transaction (compare-and-set), written
 as pending, and answered only once its control records are acknowledged in every partition; an outcome counts once in
 a rollout's evidence; after a crash anywhere between, what was decided is finished at the next start. A control record
-may then be written twice; it has the same id, and the fold applies an id once.
+may then be written twice; it has the same id, and the fold applies an id once. Every change leaves one
+record in the audit trail, in its own transaction; the trail's end is announced on `headrace.audit`.
 """
 
 from headrace import late

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -13,10 +14,13 @@ from headrace.errors import Fatal
 from headrace.kafka.history import KafkaHistory
 from headrace.keys import KeyRing
 from headrace.runner import run_service
+from headrace.signing import secret_key
 from headrace.web import create_app, listen, serve
 from services.registry.agents import KafkaControlLog
 from services.registry.api import build_routes
+from services.registry.audit_api import build_audit_routes
 from services.registry.database import Database
+from services.registry.domain.audit import Seal
 from services.registry.journal import Journal
 from services.registry.judging import Judge
 from services.registry.lineage_api import build_lineage_routes
@@ -25,9 +29,12 @@ from services.registry.rollout_api import build_rollout_routes
 from services.registry.rollouts import RolloutStore
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
+from services.registry.trail import Trail
 
 if TYPE_CHECKING:
     from services.registry.archiving import Archiving
+
+_log = structlog.stdlib.get_logger("registry")
 
 DESCRIPTION = "Contracts, model specifications, versions and deployments."
 
@@ -36,8 +43,13 @@ def compose(settings: RegistrySettings) -> FastAPI:
     """The whole service as an application; its lifespan starts and ends what runs beside the routes."""
     database = Database(settings.database)
     database.prepare()
+    trail = Trail(database, Seal(secret_key(settings.audit_key_file)), now_ms)
+    if not trail.begin():
+        _log.error("the audit trail was not written with this key", key_file=str(settings.audit_key_file))
     log = KafkaControlLog(settings.bootstrap, replication=settings.replication)
-    registry = Registry(Store(database, now_ms), Journal(database), log, RolloutStore(database, now_ms))
+    registry = Registry(
+        Store(database, now_ms, trail), Journal(database), log, RolloutStore(database, now_ms, trail), trail
+    )
     metrics = CollectorRegistry()
     judge = Judge(registry, KafkaHistory(settings.bootstrap), metrics)
     archiving = _archiving(settings, registry, metrics)
@@ -78,6 +90,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
     app.include_router(build_routes(registry))
     app.include_router(build_rollout_routes(registry))
     app.include_router(build_lineage_routes(registry))
+    app.include_router(build_audit_routes(registry))
     return app
 
 

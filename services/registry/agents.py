@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from headrace.contracts.codec import encode
 from headrace.contracts.events import Announcement, StreamAnnounced
-from headrace.contracts.topics import LOG, OUTCOMES, REGISTRY, topic
+from headrace.contracts.topics import AUDIT, LOG, OUTCOMES, REGISTRY, topic
 from headrace.errors import Transient
 from headrace.kafka import admin
+from headrace.kafka.history import KafkaHistory
 from headrace.kafka.producer import Acknowledgement, LogProducer
 
 ACKNOWLEDGED_SECONDS = 20.0
+HEAD_KEY = b"head"
 
 
 class KafkaControlLog:
@@ -54,6 +56,17 @@ class KafkaControlLog:
                 [{"key": announcement_key(told), "value": encode(told)} for told in announcements],
             )
         )
+
+    def announce_head(self, head: bytes) -> None:
+        """Keep a signed head of the audit trail, for ever."""
+        _acknowledged(self._producer.send(AUDIT.name, [{"key": HEAD_KEY, "value": head}]))
+
+    def heads(self) -> list[bytes]:
+        """Every head that was ever announced."""
+        history = KafkaHistory(self._bootstrap)
+        first, end = history.bounds(AUDIT.name, 0)
+        batches = history.read(AUDIT.name, 0, first, end)
+        return [value or b"" for batch in batches for value in batch.values]
 
     def healthy(self) -> bool:
         """False once the process must be restarted."""

@@ -20,6 +20,7 @@ from headrace.keys import Key
 from headrace.web import Problem, require
 from services.registry import documents, views
 from services.registry.decisions import Absent
+from services.registry.domain.audit import LONGEST_REASON, By
 from services.registry.domain.controls import Verb
 from services.registry.domain.history import Decision
 from services.registry.domain.lifecycle import Conflict, Deployed
@@ -30,6 +31,23 @@ reader = require("reader", "producer")
 operator = require("operator")
 admin = require("admin")
 
+Reason = Annotated[
+    str,
+    Query(
+        max_length=LONGEST_REASON, pattern=r"^[^\p{Cc}]*$", description="Why, for the audit trail; one line"
+    ),
+]
+
+
+def _by_whom(role: Any) -> Any:
+    def read(key: Annotated[Key, Depends(role)], reason: Reason = "") -> By:
+        return By(key.name, reason)
+
+    return Depends(read)
+
+
+ByOperator = Annotated[By, _by_whom(operator)]
+ByAdmin = Annotated[By, _by_whom(admin)]
 StreamName = Annotated[str, Path(max_length=63, description="The stream's name")]
 ModelName = Annotated[str, Path(max_length=63, description="The model's name")]
 Number = Annotated[int, Path(ge=1, le=2**31)]
@@ -99,11 +117,11 @@ def _stream_routes(router: APIRouter, registry: Registry) -> None:
         summary="Create a stream, or give it a compatible new contract",
     )
     def create_stream(
-        request: Request, response: Response, body: RawBody, key: Annotated[Key, Depends(admin)]
+        request: Request, response: Response, body: RawBody, by: ByAdmin
     ) -> views.StreamCreated:
         with told():
             contract = documents.read_contract(body, request.headers.get("content-type", ""))
-            version, created = registry.adopt(contract, key.name)
+            version, created = registry.adopt(contract, by)
         response.status_code = 201 if created else 200
         return views.StreamCreated(
             stream=contract.name, version=version, partitions=contract.partitions, created=created
@@ -183,14 +201,12 @@ def _model_routes(router: APIRouter, registry: Registry) -> None:
         summary="Register a model specification",
     )
     def create_model(
-        request: Request, response: Response, body: RawBody, key: Annotated[Key, Depends(operator)]
+        request: Request, response: Response, body: RawBody, by: ByOperator
     ) -> views.ModelCreated:
         with told():
             submission = _submission(documents.read(body, request.headers.get("content-type", "")))
             document = documents.read_specification(submission.specification)
-            version, digest, created = registry.submit(
-                submission.name, document, submission.description, key.name
-            )
+            version, digest, created = registry.submit(submission.name, document, submission.description, by)
         response.status_code = 201 if created else 200
         return views.ModelCreated(model=submission.name, version=version, digest=digest, created=created)
 
@@ -244,10 +260,10 @@ def _deployment_routes(router: APIRouter, registry: Registry) -> None:
         stream: StreamName,
         request: Annotated[views.DeploymentRequest, Body()],
         response: Response,
-        key: Annotated[Key, Depends(operator)],
+        by: ByOperator,
     ) -> views.DeploymentMade:
         with told():
-            created = registry.deploy(stream, request.model, request.version, request.role, key.name)
+            created = registry.deploy(stream, request.model, request.version, request.role, by)
             placed = _found(registry, stream, request.model)
         response.status_code = 201 if created else 200
         return views.DeploymentMade(
@@ -276,11 +292,9 @@ def _deployment_routes(router: APIRouter, registry: Registry) -> None:
             summary=summary,
             name=verb,
         )
-        def change(
-            stream: StreamName, model: ModelName, key: Annotated[Key, Depends(operator)]
-        ) -> views.Change:
+        def change(stream: StreamName, model: ModelName, by: ByOperator) -> views.Change:
             with told():
-                changed, offsets = registry.change(stream, model, verb, key.name)
+                changed, offsets = registry.change(stream, model, verb, by)
                 present = _found(registry, stream, model)
             return _change(stream, present, changed=changed, offsets=offsets)
 
@@ -314,10 +328,10 @@ def _deployment_routes(router: APIRouter, registry: Registry) -> None:
         stream: StreamName,
         model: ModelName,
         request: Annotated[views.RebuildRequest, Body()],
-        key: Annotated[Key, Depends(operator)],
+        by: ByOperator,
     ) -> views.Change:
         with told():
-            _, offsets = registry.rebuild(stream, model, parse(request.without), key.name)
+            _, offsets = registry.rebuild(stream, model, parse(request.without), by)
             present = _found(registry, stream, model)
         return _change(stream, present, changed=True, offsets=offsets)
 

@@ -20,6 +20,7 @@ from headrace.errors import HeadraceError, Transient
 from headrace.history import History
 from services.registry.decisions import rollout_of
 from services.registry.domain import rollouts
+from services.registry.domain.audit import By
 from services.registry.domain.evidence import differences
 from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.rollouts import Rollout, Stage, Turn
@@ -31,7 +32,7 @@ log = structlog.get_logger("registry.judging")
 ROUND_SECONDS = 1.0
 MOST_RECORDS = 100_000
 """Outcomes of one partition read between two looks at the rollout."""
-JUDGE = "the judge"
+JUDGE = By("the judge")
 """Who it is that decides, in the journal."""
 
 _decode = msgspec.json.Decoder(Outcome).decode
@@ -107,11 +108,17 @@ class Judge:
             if rollout.held or rollout.awaits:
                 return rollout, []
             after, ruling = rollouts.weighed(rollout, np.array(found))
-            return (after, []) if ruling is None else rollouts.settle(after, ruling, now_ms, JUDGE)
+            return (after, []) if ruling is None else rollouts.settle(after, ruling, now_ms, JUDGE.name)
 
         with suppress(Conflict):  # turned by somebody meanwhile: the next round sees what has become of it
             self._registry.turn(
-                row.stream, row.number, turn, JUDGE, revision=row.revision, judged=(since, until)
+                row.stream,
+                row.number,
+                turn,
+                JUDGE,
+                action="rollout-judge",
+                revision=row.revision,
+                judged=(since, until),
             )
             self._show(rollout_of(row), self._registry.rollouts.get(row.stream, row.number))
 

@@ -3,7 +3,8 @@
 A decision is made in the database first (`store`), as pending. Then its control record is appended to every partition
 of the stream's log, the offsets are noted, and the change is announced on `headrace.registry`. `settle` does the
 latter three for whatever a stream still lacks, so a request, a retry and a restart run the same code: each picks up
-where the last one died. Writing order per stream is the order of decisions, held by one lock a stream.
+where the last one died. Writing order per stream is the order of decisions, held by one lock a stream. Last, the end of
+the audit trail is announced on `headrace.audit`.
 """
 
 import threading
@@ -14,6 +15,7 @@ from typing import Any, Literal, Protocol, cast
 
 import structlog
 
+from headrace.contracts.codec import encode
 from headrace.contracts.compatibility import breaking_changes
 from headrace.contracts.events import Announcement, DeploymentAnnounced, StreamAnnounced
 from headrace.contracts.left_out import LeftOut
@@ -21,6 +23,7 @@ from headrace.contracts.stream import StreamContract, Task, from_dict
 from headrace.errors import Fatal, Transient, Unusable
 from headrace.fold import specification as specifications
 from services.registry.decisions import Absent
+from services.registry.domain.audit import By, Examination
 from services.registry.domain.controls import Verb
 from services.registry.domain.history import Standing, standing
 from services.registry.domain.lifecycle import Conflict, check_model_name
@@ -30,6 +33,7 @@ from services.registry.journal import Journal
 from services.registry.rollouts import RolloutStore
 from services.registry.store import Store
 from services.registry.tables import VersionRow
+from services.registry.trail import Trail
 
 PAGE = 500
 RETRY_SECONDS = 2.0
@@ -68,6 +72,14 @@ class ControlLog(Protocol):
         """Tell every service."""
         ...
 
+    def announce_head(self, head: bytes) -> None:
+        """Keep a signed head of the audit trail, for ever."""
+        ...
+
+    def heads(self) -> list[bytes]:
+        """Every head that was ever announced."""
+        ...
+
 
 class Registry:
     """The registry's operations. Safe to use from several threads; each returns once its change is in the log.
@@ -76,12 +88,18 @@ class Registry:
     thing), `Transient` (broker or database away: the decision, if made, is finished later; asking again is harmless).
     """
 
-    def __init__(self, store: Store, journal: Journal, log: ControlLog, rollouts: RolloutStore) -> None:
+    def __init__(
+        self, store: Store, journal: Journal, log: ControlLog, rollouts: RolloutStore, trail: Trail
+    ) -> None:
         self.store = store
         self.rollouts = rollouts
+        self.trail = trail
         self._journal = journal
         self._log = log
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._announcing = threading.Lock()
+        self._announced = 0  # last record of the trail that this process has announced
+        self._wake = threading.Event()
         self._stopping = threading.Event()
         self.settled = threading.Event()
         """Set once everything an earlier life left behind has been finished and announced."""
@@ -91,7 +109,7 @@ class Registry:
 
     # -- streams ------------------------------------------------------------------------------------------------------
 
-    def adopt(self, contract: StreamContract, by: str) -> tuple[int, bool]:
+    def adopt(self, contract: StreamContract, by: By) -> tuple[int, bool]:
         """Create the stream, or give it a compatible new contract: (version, whether anything changed)."""
 
         def breaking(present: StreamContract) -> None:
@@ -114,18 +132,19 @@ class Registry:
 
     # -- models -------------------------------------------------------------------------------------------------------
 
-    def submit(self, name: str, document: dict[str, Any], description: str, by: str) -> tuple[int, str, bool]:
+    def submit(self, name: str, document: dict[str, Any], description: str, by: By) -> tuple[int, str, bool]:
         """Register a specification: (version, digest, whether it is new)."""
         check_model_name(name)
         canonical = specifications.check(document).document
         digest = specifications.digest(canonical)
         version, created = self.store.submit(name, digest, canonical, description, by)
+        self._wake.set()
         return version, digest, created
 
     # -- deployments --------------------------------------------------------------------------------------------------
 
     def deploy(
-        self, stream: str, model: str, version: int | None, role: Literal["champion", "challenger"], by: str
+        self, stream: str, model: str, version: int | None, role: Literal["champion", "challenger"], by: By
     ) -> bool:
         """Put a model version on the stream; False if it is there already."""
         chosen, _ = self._fitting(stream, model, version)
@@ -144,7 +163,7 @@ class Registry:
             ) from None
         return chosen, contract.task
 
-    def change(self, stream: str, model: str, verb: Verb, by: str) -> tuple[bool, dict[str, int] | None]:
+    def change(self, stream: str, model: str, verb: Verb, by: By) -> tuple[bool, dict[str, int] | None]:
         """Promote, retire, freeze or unfreeze a deployed model.
 
         Returns whether it changed, and from which offset of each partition on (None if it was so already).
@@ -153,9 +172,7 @@ class Registry:
         self._finish(stream)
         return sequence is not None, None if sequence is None else self._journal.offsets(stream, sequence)
 
-    def rebuild(
-        self, stream: str, model: str, without: LeftOut, by: str
-    ) -> tuple[int, dict[str, int] | None]:
+    def rebuild(self, stream: str, model: str, without: LeftOut, by: By) -> tuple[int, dict[str, int] | None]:
         """Let a deployed model go on as if some records had never been learnt: (new version, from which offsets on)."""
         if not without:
             raise Unusable("nothing is to be left out", where="without")
@@ -169,7 +186,7 @@ class Registry:
 
     # -- rollouts -----------------------------------------------------------------------------------------------------
 
-    def begin(self, stream: str, model: str, version: int | None, plan: Plan, by: str) -> int:
+    def begin(self, stream: str, model: str, version: int | None, plan: Plan, by: By) -> int:
         """Begin to roll a model version out: beside the champion first, judged by what comes from now on."""
         chosen, task = self._fitting(stream, model, version)
         positions = self._log.outcomes(stream)
@@ -182,14 +199,17 @@ class Registry:
         stream: str,
         number: int,
         turn: Callable[[Rollout, int], Turn],
-        by: str,
+        by: By,
         *,
+        action: str,
         revision: int | None = None,
         judged: tuple[Mapping[int, int], Mapping[int, int]] | None = None,
     ) -> None:
         """Take a rollout's next turn; see `RolloutStore.turn`."""
-        if self.rollouts.turn(stream, number, turn, by, revision=revision, judged=judged):
+        if self.rollouts.turn(stream, number, turn, by, action=action, revision=revision, judged=judged):
             self._finish(stream)
+        else:
+            self._wake.set()
 
     def live(self, stream: str, at_ms: int) -> Standing:
         """Who stood on a stream at a moment. Raises `Absent`."""
@@ -210,6 +230,12 @@ class Registry:
             if life.model == model
         ]
 
+    # -- the audit trail ----------------------------------------------------------------------------------------------
+
+    def examine(self) -> Examination:
+        """Examine the audit trail against all heads that were announced of it."""
+        return self.trail.examine(self._log.heads())
+
     # -- finishing ----------------------------------------------------------------------------------------------------
 
     def _finish(self, stream: str) -> None:
@@ -228,6 +254,15 @@ class Registry:
             if announce or row.announced < row.sequence:
                 self._log.announce(self._announcements(stream, row.partitions))
                 self._journal.announced(stream, row.sequence)
+        self._announce_head()
+
+    def _announce_head(self) -> None:
+        """Announce the end of the audit trail, if it has grown; whatever it is, once after a start."""
+        with self._announcing:
+            head = self.trail.head()
+            if head.sequence > self._announced:
+                self._log.announce_head(encode(self.trail.seal.head(head)))
+                self._announced = head.sequence
 
     def _announcements(self, stream: str, partitions: int) -> list[Announcement]:
         contract = self.store.contract(stream)
@@ -250,6 +285,7 @@ class Registry:
             except (Unusable, Absent) as error:
                 # Its topics were made otherwise by somebody else: the other streams must not suffer for it.
                 _log.error("a stream cannot be restored", stream=name, reason=str(error))
+        self._announce_head()
         self.settled.set()
 
     def shapes(self) -> list[tuple[str, int]]:
@@ -284,15 +320,18 @@ class Registry:
                 return
             except Exception:
                 _log.exception("cannot settle")  # and try again: what is decided must not be forgotten
-            self._stopping.wait(RETRY_SECONDS)
+            self._wake.wait(RETRY_SECONDS)
+            self._wake.clear()
 
     def stop(self) -> None:
         """End `keep_settled`."""
         self._stopping.set()
+        self._wake.set()
 
     def _settle_all(self) -> None:
         for name in self._journal.unsettled():
             self.settle(name)
+        self._announce_head()  # of what concerns no stream's log, too: models, a rollout that is held
 
 
 def now_ms() -> int:

@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 from fastapi import APIRouter, Body, Depends, Header, Query, Response
 
-from headrace.keys import Key
 from headrace.web import Problem
 from services.registry import views
-from services.registry.api import Limit, Number, StreamName, operator, reader, told
+from services.registry.api import ByOperator, Limit, Number, StreamName, reader, told
 from services.registry.decisions import rollout_of
 from services.registry.domain import rollouts as rules
 from services.registry.domain.evidence import Evidence
@@ -34,11 +33,11 @@ def build_rollout_routes(registry: Registry) -> APIRouter:
         stream: StreamName,
         request: Annotated[views.RolloutRequest, Body()],
         response: Response,
-        key: Annotated[Key, Depends(operator)],
+        by: ByOperator,
     ) -> views.RolloutView:
         plan = msgspec.convert(request.plan.model_dump(), Plan)
         with told():
-            number = registry.begin(stream, request.model, request.version, plan, key.name)
+            number = registry.begin(stream, request.model, request.version, plan, by)
             return _shown(registry.rollouts.get(stream, number), response)
 
     @router.get("", dependencies=[Depends(reader)], summary="Rollouts of a stream, newest first")
@@ -65,7 +64,7 @@ def build_rollout_routes(registry: Registry) -> APIRouter:
             stream: StreamName,
             number: Number,
             response: Response,
-            key: Annotated[Key, Depends(operator)],
+            by: ByOperator,
             if_match: IfMatch = "",
         ) -> views.RolloutView:
             with told():
@@ -74,8 +73,9 @@ def build_rollout_routes(registry: Registry) -> APIRouter:
                 registry.turn(
                     stream,
                     number,
-                    lambda rollout, now: turn(rollout, now, key.name),
-                    key.name,
+                    lambda rollout, now: turn(rollout, now, by.name),
+                    by,
+                    action=f"rollout-{action}",
                     revision=revision,
                 )
                 return _shown(registry.rollouts.get(stream, number), response)

@@ -14,23 +14,26 @@ from sqlalchemy.orm import Session
 from headrace.contracts.stream import Task
 from services.registry.database import Database, Stale
 from services.registry.decisions import Absent, decide, line_up, place, rollout_of, stream_row
-from services.registry.domain import controls, lifecycle
+from services.registry.domain import audit, controls, lifecycle
+from services.registry.domain.audit import By, Change
 from services.registry.domain.evidence import Evidence
 from services.registry.domain.lifecycle import Conflict, LineUp
 from services.registry.domain.rollouts import Contender, Move, Plan, Rollout, Turn
 from services.registry.tables import RolloutRow, StreamRow, VersionRow
+from services.registry.trail import Trail
 
 
 class RolloutStore:
     """Rollouts, those that are over too. Safe to use from several threads. Raises `Transient` as the database does."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
+    def __init__(self, database: Database, now_ms: Callable[[], int], trail: Trail) -> None:
         self._read = database.read
         self._write = database.write
         self._now_ms = now_ms
+        self._record = trail.append
 
     def begin(
-        self, stream: str, chosen: VersionRow, task: Task, plan: Plan, positions: Mapping[int, int], by: str
+        self, stream: str, chosen: VersionRow, task: Task, plan: Plan, positions: Mapping[int, int], by: By
     ) -> int:
         """Put a version beside the champion, to be judged by the outcomes from `positions` on; the rollout's number.
 
@@ -59,7 +62,7 @@ class RolloutStore:
                     stream, row.sequence + 1, chosen.model, chosen.version, chosen.specification, "challenger"
                 )
                 place(session, stream, before, after, row.sequence + 1, now, placed=chosen.model)
-                decide(session, row, made, now, by)
+                decide(session, row, made, now, by.name)
             number = 1 + (
                 session.scalar(select(func.max(RolloutRow.number)).where(RolloutRow.stream == stream)) or 0
             )
@@ -68,7 +71,7 @@ class RolloutStore:
                 Contender(champion.model, champion.version),
                 task,
                 plan,
-                proposed_by=by,
+                proposed_by=by.name,
             )
             session.add(
                 RolloutRow(
@@ -82,6 +85,11 @@ class RolloutStore:
                     created_ms=now,
                     changed_ms=now,
                 )
+            )
+            was, becomes = audit.moved(before, before if after is None else after)
+            becomes["rollout"] = audit.begun(rollout)
+            self._record(
+                session, now, by, Change("rollout-begin", was, becomes, stream, chosen.model, number)
             )
             return number
 
@@ -145,15 +153,16 @@ class RolloutStore:
         stream: str,
         number: int,
         turn: Callable[[Rollout, int], Turn],
-        by: str,
+        by: By,
         *,
+        action: str,
         revision: int | None = None,
         judged: tuple[Mapping[int, int], Mapping[int, int]] | None = None,
     ) -> bool:
         """Take a rollout's next turn, with what it makes of the line-up; whether the line-up moved.
 
-        turn: given the rollout and the time, its next state and moves. revision: that it must still have. judged: the
-        positions from and to which outcomes were weighed. Raises `Conflict`, `Absent`.
+        turn: given the rollout and the time, its next state and moves. action: what the turn is called. revision: that
+        it must still have. judged: the positions from and to which outcomes were weighed. Raises `Conflict`, `Absent`.
         """
 
         def work(session: Session) -> bool:
@@ -164,11 +173,18 @@ class RolloutStore:
             if stale or (judged is not None and row.positions != _plain(judged[0])):
                 raise Conflict(f"rollout {number} of {stream} has changed meanwhile: look at it again")
             now = self._now_ms()
-            after, moves = turn(rollout_of(row), now)
-            stands = stream_row(session, stream)
-            _keep(session, row, after, None if judged is None else judged[1], now)
+            before = rollout_of(row)
+            after, moves = turn(before, now)
+            stands, places = stream_row(session, stream), line_up(session, stream)
+            decided = _keep(session, row, after, None if judged is None else judged[1], now)
             for move in moves:
-                _make(session, stands, move, now, by)
+                _make(session, stands, move, now, by.name)
+            if decided:
+                was, becomes = audit.turned(before, after)
+                places_were, places_are = audit.moved(places, line_up(session, stream))
+                model = after.challenger.model
+                change = Change(action, was | places_were, becomes | places_are, stream, model, number)
+                self._record(session, now, by, change)
             return bool(moves)
 
         return self._write(work)
@@ -176,7 +192,8 @@ class RolloutStore:
 
 def _keep(
     session: Session, row: RolloutRow, after: Rollout, positions: Mapping[int, int] | None, now: int
-) -> None:
+) -> bool:
+    """Keep a rollout's next state; whether more has changed than what labels add."""
     decided = _decided(rollout_of(row)) != _decided(after)  # what labels add is nothing to overlook
     values: dict[str, Any] = {
         "state": msgspec.to_builtins(after),
@@ -197,6 +214,7 @@ def _keep(
     )
     if cast(CursorResult[Any], kept).rowcount != 1:
         raise Stale
+    return decided
 
 
 def _plain(positions: Mapping[int, int]) -> dict[str, int]:

@@ -27,10 +27,18 @@ class RegistrySettings(BaseSettings):
     archive_keep_records: int = Field(0, ge=0, validation_alias="HEADRACE_ARCHIVE_KEEP_RECORDS")
     """Newest offsets of a partition that stay in Kafka though archived; older ones are removed; 0: none are."""
 
+    audit_key: Path | None = None
+    """File of the secret that signs the audit trail; unset: `audit.key` in the home, made at the first start."""
+
     @property
     def key_file(self) -> Path:
         """Where API keys are kept."""
         return self.keys or self.home / "keys.json"
+
+    @property
+    def audit_key_file(self) -> Path:
+        """The secret that signs the audit trail; made on first start, mode 0600."""
+        return self.audit_key or self.home / "audit.key"
 
     @property
     def database(self) -> str:

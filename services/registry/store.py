@@ -13,19 +13,21 @@ from headrace.contracts.left_out import LeftOut, describe
 from headrace.contracts.stream import StreamContract
 from services.registry.database import Database
 from services.registry.decisions import Absent, decide, line_up, place, stream_row, undisturbed
-from services.registry.domain import controls, lifecycle
+from services.registry.domain import audit, controls, lifecycle
+from services.registry.domain.audit import By, Change
 from services.registry.domain.lifecycle import LineUp
 from services.registry.tables import ContractRow, ControlRow, DeploymentRow, ModelRow, StreamRow, VersionRow
+from services.registry.trail import Trail
 
 
 class Store:
     """Contracts, models, deployments. Safe to use from several threads. Raises `Transient` as the database does."""
 
-    def __init__(self, database: Database, now_ms: Callable[[], int]) -> None:
-        self._database = database
+    def __init__(self, database: Database, now_ms: Callable[[], int], trail: Trail) -> None:
         self._read = database.read
         self._write = database.write
         self._now_ms = now_ms
+        self._record = trail.append
 
     # -- contracts ----------------------------------------------------------------------------------------------------
 
@@ -34,7 +36,7 @@ class Store:
         contract: StreamContract,
         breaking: Callable[[StreamContract], None],
         current: Callable[[dict[str, Any]], StreamContract],
-        by: str,
+        by: By,
     ) -> tuple[int, bool]:
         """Make `contract` the stream's next version, or find that it is the present one: (version, whether new).
 
@@ -69,11 +71,14 @@ class Store:
                     digest=digest,
                     document=document,
                     created_ms=now,
-                    created_by=by,
+                    created_by=by.name,
                 )
             )
             row = stream_row(session, contract.name)
-            decide(session, row, controls.adopted(contract.name, version, document), now, by)
+            decide(session, row, controls.adopted(contract.name, version, document), now, by.name)
+            before = {} if present is None else {"version": present.version, "digest": present.digest}
+            change = Change("adopt", before, {"version": version, "digest": digest}, contract.name)
+            self._record(session, now, by, change)
             return version, True
 
         return self._write(work)
@@ -116,7 +121,7 @@ class Store:
     # -- models -------------------------------------------------------------------------------------------------------
 
     def submit(
-        self, model: str, digest: str, specification: dict[str, Any], description: str, by: str
+        self, model: str, digest: str, specification: dict[str, Any], description: str, by: By
     ) -> tuple[int, bool]:
         """Make a specification the model's next version, or find the version that has it: (version, whether new)."""
 
@@ -138,9 +143,12 @@ class Store:
                     specification=specification,
                     description=description,
                     created_ms=now,
-                    created_by=by,
+                    created_by=by.name,
                 )
             )
+            before = {"version": version - 1} if version > 1 else {}
+            after = {"version": version, "digest": digest}
+            self._record(session, now, by, Change("register", before, after, model=model))
             return version, True
 
         return self._write(work)
@@ -187,7 +195,7 @@ class Store:
     # -- deployments --------------------------------------------------------------------------------------------------
 
     def deploy(
-        self, stream: str, chosen: VersionRow, role: Literal["champion", "challenger"], by: str
+        self, stream: str, chosen: VersionRow, role: Literal["champion", "challenger"], by: By
     ) -> bool:
         """Decide that a model version takes its place; False if it has it already. Raises `Conflict`, `Absent`.
 
@@ -211,12 +219,13 @@ class Store:
             sequence, now = row.sequence + 1, self._now_ms()
             made = controls.deployed(stream, sequence, model, version, placed.specification, role)
             place(session, stream, before, after, sequence, now, placed=model)
-            decide(session, row, made, now, by)
+            decide(session, row, made, now, by.name)
+            self._record(session, now, by, Change("deploy", *audit.moved(before, after), stream, model))
             return True
 
         return self._write(work)
 
-    def change(self, stream: str, model: str, verb: controls.Verb, by: str) -> int | None:
+    def change(self, stream: str, model: str, verb: controls.Verb, by: By) -> int | None:
         """Decide a change of a deployed model; the decision's number, None if it is so already.
 
         Raises `Conflict`, `Absent`.
@@ -231,12 +240,13 @@ class Store:
             undisturbed(session, stream, before, after)
             sequence, now = row.sequence + 1, self._now_ms()
             place(session, stream, before, after, sequence, now)
-            decide(session, row, controls.changed(stream, sequence, model, verb), now, by)
+            decide(session, row, controls.changed(stream, sequence, model, verb), now, by.name)
+            self._record(session, now, by, Change(verb, *audit.moved(before, after), stream, model))
             return sequence
 
         return self._write(work)
 
-    def rebuild(self, stream: str, model: str, without: LeftOut, by: str) -> tuple[int, int]:
+    def rebuild(self, stream: str, model: str, without: LeftOut, by: By) -> tuple[int, int]:
         """Decide that a deployed model goes on without some records: (the decision's number, the new version).
 
         Raises `Conflict`, `Absent`.
@@ -250,22 +260,25 @@ class Store:
             digest = sha256(f"rebuild/{stream}/{sequence}/{model}/{version}".encode()).hexdigest()
             after = lifecycle.rebuild(before, model, version, digest)
             undisturbed(session, stream, before, after)
-            parent = session.get_one(VersionRow, (model, before[model].version))
+            parent, described = session.get_one(VersionRow, (model, before[model].version)), describe(without)
             session.add(
                 VersionRow(
                     model=model,
                     version=version,
                     digest=digest,
                     specification=parent.specification,
-                    description=f"version {parent.version} on {stream} without {', '.join(describe(without))}",
+                    description=f"version {parent.version} on {stream} without {', '.join(described)}",
                     parent=parent.version,
                     without=msgspec.to_builtins(without),
                     created_ms=now,
-                    created_by=by,
+                    created_by=by.name,
                 )
             )
             place(session, stream, before, after, sequence, now, placed=model)
-            decide(session, row, controls.rebuilt(stream, sequence, model, version, without), now, by)
+            decide(session, row, controls.rebuilt(stream, sequence, model, version, without), now, by.name)
+            was, becomes = audit.moved(before, after)
+            becomes["without"] = audit.sealed(described)
+            self._record(session, now, by, Change("rebuild", was, becomes, stream, model))
             return sequence, version
 
         return self._write(work)

@@ -1,6 +1,7 @@
 """The registry's tables.
 
-`controls` is the journal of each stream: what was decided, in order, and where in the log it lies.
+`controls` is the journal of each stream: what was decided, in order, and where in the log it lies. `audit` is the
+registry's own: who changed what and why, chained (`domain.audit`); rows are added to it and nothing else.
 """
 
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 CHANGES = {
     1: ("model_versions ADD COLUMN parent BIGINT", "model_versions ADD COLUMN without JSON"),
     2: ("deployments ADD COLUMN share FLOAT NOT NULL DEFAULT 0",),
+    3: (),
 }
 """By schema: what makes the next of it, besides tables that are new."""
 
@@ -121,3 +123,21 @@ class ControlRow(Base):
     offsets: Mapped[dict[str, int] | None]
     made_ms: Mapped[int]
     made_by: Mapped[str]
+
+
+class AuditRow(Base):
+    """A record of the audit trail (`domain.audit.Record`), column by column."""
+
+    __tablename__ = "audit"
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at_ms: Mapped[int]
+    who: Mapped[str]
+    action: Mapped[str]
+    stream: Mapped[str] = mapped_column(index=True)
+    model: Mapped[str]
+    rollout: Mapped[int]
+    before: Mapped[str]
+    after: Mapped[str]
+    why: Mapped[str]
+    previous: Mapped[str]
+    digest: Mapped[str]

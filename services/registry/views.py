@@ -351,3 +351,50 @@ class Lineage(BaseModel):
     version: ModelVersion
     lives: list[LifeView]
     rollouts: list[RolloutView]
+
+
+class AuditRecord(BaseModel):
+    """A change: who made it, when and why; what it concerned was so before and so after it. See docs/audit.md."""
+
+    sequence: int
+    at: str
+    who: str
+    action: str
+    stream: str
+    model: str
+    rollout: int
+    before: Any
+    after: Any
+    why: str
+    previous: str
+    digest: str
+
+
+class AuditRecords(BaseModel):
+    """A page of the audit trail, newest first. next: give it as `below` for the next page; None on the last."""
+
+    records: list[AuditRecord]
+    next: int | None
+
+
+class AuditFault(BaseModel):
+    """The first record that is not as it was written: its number, what is wrong with it, and the same for people."""
+
+    sequence: int
+    wrong: Literal["missing", "altered", "detached", "replaced", "cut"]
+    says: str
+
+
+class AuditVerdict(BaseModel):
+    """Whether the audit trail is as it was written.
+
+    records: how many are in order, from the first on. heads: signed announcements, of records up to `announced`.
+    strange_heads: announcements that were not signed with the registry's key; one of them is enough for not `ok`.
+    """
+
+    ok: bool
+    records: int
+    heads: int
+    announced: int
+    strange_heads: int
+    fault: AuditFault | None

@@ -13,11 +13,14 @@ from typing import Any
 from headrace.errors import HeadraceError
 from services.registry.database import Database
 from services.registry.domain import rollouts
+from services.registry.domain.audit import By, Seal
 from services.registry.domain.rollouts import Plan
 from services.registry.registry import now_ms
 from services.registry.rollouts import RolloutStore
 from services.registry.store import Absent, Store
+from services.registry.trail import Trail
 
+SEAL = Seal(bytes(32))
 MODELS = "abcd"
 VERBS = (
     "promote",
@@ -34,7 +37,7 @@ VERBS = (
 )
 
 
-def command(store: Store, memory: RolloutStore, verb: Any, model: str, by: str) -> int | bool | None:
+def command(store: Store, memory: RolloutStore, verb: Any, model: str, by: By) -> int | bool | None:
     """Carry out a command; a decision's number where there is one."""
     match verb:
         case "deploy" | "challenge":
@@ -44,9 +47,13 @@ def command(store: Store, memory: RolloutStore, verb: Any, model: str, by: str) 
             return memory.begin("s", store.version(model), "binary", Plan(canary=(0.5,)), {0: 0}, by) > 0
         case "turn":
             turn = random.choice([rollouts.promote, rollouts.roll_back])
-            return memory.turn("s", memory.get("s").number, lambda it, at: turn(it, at, by), by)
+            number = memory.get("s").number
+            return memory.turn("s", number, lambda it, at: turn(it, at, by.name), by, action="rollout-turn")
         case "abort":
-            return memory.turn("s", memory.get("s").number, lambda it, at: rollouts.abort(it, at, by), by)
+            number = memory.get("s").number
+            return memory.turn(
+                "s", number, lambda it, at: rollouts.abort(it, at, by.name), by, action="rollout-abort"
+            )
         case _:
             return store.change("s", model, verb, by)
 
@@ -56,8 +63,9 @@ def main(url: str, seed: int) -> None:
     chance = random.Random(seed)
     random.seed(seed)
     database = Database(url)
-    store, memory = Store(database, now_ms), RolloutStore(database, now_ms)
-    by = f"operator-{seed}"
+    trail = Trail(database, SEAL, now_ms)
+    store, memory = Store(database, now_ms, trail), RolloutStore(database, now_ms, trail)
+    by = By(f"operator-{seed}")
     while True:
         verb, model = chance.choice(VERBS), chance.choice(MODELS)
         sent = time.monotonic_ns()
@@ -65,7 +73,9 @@ def main(url: str, seed: int) -> None:
             answer: Any = command(store, memory, verb, model, by)
         except (HeadraceError, Absent) as error:
             answer = type(error).__name__
-        print(json.dumps([verb, model, by, sent, time.monotonic_ns(), answer]), flush=True)  # the protocol
+        print(
+            json.dumps([verb, model, by.name, sent, time.monotonic_ns(), answer]), flush=True
+        )  # the protocol
 
 
 if __name__ == "__main__":

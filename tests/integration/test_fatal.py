@@ -172,7 +172,7 @@ def test_the_registry_ends_when_its_producer_is_finished_though_nothing_is_to_be
         def check(self) -> None:
             raise Fatal("the producer cannot go on: fenced")
 
-    registry = Registry(None, None, Log(), None)  # type: ignore[arg-type]  # neither is asked
+    registry = Registry(None, None, Log(), None, None)  # type: ignore[arg-type]  # neither is asked
     worker = threading.Thread(target=registry.keep_settled, daemon=True)
     worker.start()
     worker.join(5)

@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import httpx2
 import pytest
@@ -19,10 +20,10 @@ import yaml
 from fastapi.testclient import TestClient
 
 from headrace import keys
-from headrace.contracts.codec import decode_log_record
+from headrace.contracts.codec import decode_log_record, encode
 from headrace.contracts.events import ContractAdopted, DeploymentAnnounced, ModelDeployed, StreamAnnounced
 from headrace.contracts.stream import from_dict
-from headrace.contracts.topics import LOG, topic
+from headrace.contracts.topics import AUDIT, LOG, topic
 from headrace.errors import Fatal, Transient
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.tail import Tail
@@ -30,12 +31,14 @@ from headrace.web import PROBLEM
 from services.registry.__main__ import compose
 from services.registry.agents import announcement_key
 from services.registry.database import Database
+from services.registry.domain.audit import By, Seal
 from services.registry.domain.lifecycle import Conflict
 from services.registry.journal import Journal
 from services.registry.registry import Registry, now_ms
 from services.registry.rollouts import RolloutStore
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
+from services.registry.trail import Trail
 from tests.support import fresh
 
 SPECIFICATION = {
@@ -43,6 +46,7 @@ SPECIFICATION = {
     "inputs": ["a"],
     "seed": 42,
 }
+ADA = By("ada")
 OTHER = {"model": "naive_bayes.GaussianNB", "inputs": ["a"], "seed": 1}
 
 
@@ -68,15 +72,18 @@ class Opened:
     store: Store
     journal: Journal
     rollouts: RolloutStore
+    trail: Trail
 
     def registry(self, log):
-        return Registry(self.store, self.journal, log, self.rollouts)
+        return Registry(self.store, self.journal, log, self.rollouts, self.trail)
 
 
 def opened(url):
     database = Database(url)
     database.prepare()
-    return Opened(database, Store(database, now_ms), Journal(database), RolloutStore(database, now_ms))
+    trail = Trail(database, Seal(b"k" * 32), now_ms)
+    store, rollouts = Store(database, now_ms, trail), RolloutStore(database, now_ms, trail)
+    return Opened(database, store, Journal(database), rollouts, trail)
 
 
 # -- a log that may crash -------------------------------------------------------------------------------------------
@@ -92,6 +99,7 @@ class FakeLog:
     def __init__(self):
         self.records: dict[str, list[list[bytes]]] = {}
         self.told: dict[bytes, object] = {}
+        self.announced_heads: list[bytes] = []
         self.steps = 0
         self.crash_at = -1
         self.crash_after = False
@@ -131,6 +139,12 @@ class FakeLog:
         for told in announcements:
             self.step(lambda told=told: self.told.__setitem__(announcement_key(told), told))
 
+    def announce_head(self, head):
+        self.step(lambda: self.announced_heads.append(head))
+
+    def heads(self):
+        return list(self.announced_heads)
+
     def applied(self, stream, partition):
         """What a fold applies: every id once, in order."""
         seen = {}
@@ -143,19 +157,20 @@ class FakeLog:
 def scenario(registry):
     """A life of a stream; asked again from the start, what is past is refused or without effect."""
     steps = [
-        lambda: registry.adopt(from_dict(contract("s")), "ada"),
-        lambda: registry.submit("m", SPECIFICATION, "", "ada"),
-        lambda: registry.submit("n", OTHER, "", "ada"),
-        lambda: registry.deploy("s", "m", None, "champion", "ada"),
-        lambda: registry.deploy("s", "n", 1, "challenger", "ada"),
-        lambda: registry.change("s", "n", "promote", "ada"),
-        lambda: registry.change("s", "m", "freeze", "ada"),
+        lambda: registry.adopt(from_dict(contract("s")), ADA),
+        lambda: registry.submit("m", SPECIFICATION, "", ADA),
+        lambda: registry.submit("n", OTHER, "", ADA),
+        lambda: registry.deploy("s", "m", None, "champion", ADA),
+        lambda: registry.deploy("s", "n", 1, "challenger", ADA),
+        lambda: registry.change("s", "n", "promote", ADA),
+        lambda: registry.change("s", "m", "freeze", ADA),
     ]
     for step in steps:
         with suppress(Conflict):
             step()
 
 
+ACTIONS = ["adopt", "register", "register", "deploy", "deploy", "promote", "freeze"]
 EXPECTED = ["contract/s/1", "deploy/s/m/1/2", "deploy/s/n/1/3", "promote/s/n/4", "freeze/s/m/5"]
 
 
@@ -183,6 +198,10 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path):
             assert log.told[b"deployment/s/n"].role == "champion"
             assert log.told[b"deployment/s/m"].role == "challenger"
             assert log.told[b"stream/s"].version == 1
+            assert [record.action for record in reversed(memory.trail.page(50))] == ACTIONS
+            found = again.examine()
+            assert (found.fault, found.strange_heads) == (None, 0)
+            assert found.announced == found.head.sequence == len(ACTIONS)
             memory.database.close()
     assert crashes > 30
 
@@ -190,11 +209,11 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path):
 def test_while_the_broker_is_away_decisions_wait_and_are_finished_later(database):
     memory, log = opened(database), FakeLog()
     registry = memory.registry(log)
-    registry.adopt(from_dict(contract("s")), "ada")
-    registry.submit("m", SPECIFICATION, "", "ada")
+    registry.adopt(from_dict(contract("s")), ADA)
+    registry.submit("m", SPECIFICATION, "", ADA)
     log.away = True
     with pytest.raises(Transient, match="decided"):
-        registry.deploy("s", "m", None, "champion", "ada")
+        registry.deploy("s", "m", None, "champion", ADA)
     assert memory.store.deployments("s")[0][1] is None
     log.away = False
     settling = threading.Thread(target=registry.keep_settled)
@@ -206,7 +225,7 @@ def test_while_the_broker_is_away_decisions_wait_and_are_finished_later(database
     registry.stop()
     settling.join(10)
     assert memory.store.deployments("s")[0][1] == {"0": 1, "1": 1, "2": 1}
-    assert not registry.deploy("s", "m", None, "champion", "ada")  # asking again does nothing more
+    assert not registry.deploy("s", "m", None, "champion", ADA)  # asking again does nothing more
     assert [control.id for control in log.applied("s", 0)] == ["contract/s/1", "deploy/s/m/1/2"]
     assert b"deployment/s/m" in log.told
     memory.database.close()
@@ -220,7 +239,7 @@ def test_a_producer_that_is_finished_ends_the_registry(tmp_path):
     memory, log = opened(f"sqlite:///{tmp_path}/registry.db"), Finished()
     registry = memory.registry(log)
     with pytest.raises(Fatal):
-        registry.adopt(from_dict(contract("s")), "ada")
+        registry.adopt(from_dict(contract("s")), ADA)
     registry.keep_settled()  # returns, so that the process ends and is started again
     assert registry.failed.is_set()
     assert not registry.settled.is_set()
@@ -246,20 +265,18 @@ def test_deciding_at_once_from_many_threads_and_two_registries_keeps_the_rules(d
     memories = [opened(database), opened(database)]
     log = FakeLog()
     registries = [memory.registry(log) for memory in memories]
-    registries[0].adopt(from_dict(contract("s")), "ada")
+    registries[0].adopt(from_dict(contract("s")), ADA)
 
     def submit(number):
-        return registries[number % 2].submit("m", {**SPECIFICATION, "seed": number % 6}, "", "ada")[0]
+        return registries[number % 2].submit("m", {**SPECIFICATION, "seed": number % 6}, "", ADA)[0]
 
     def decide(number):
         registry = registries[number % 2]
         try:
             if number % 3:
-                registry.deploy(
-                    "s", f"m{number % 4}", None, "champion" if number % 2 else "challenger", "ada"
-                )
+                registry.deploy("s", f"m{number % 4}", None, "champion" if number % 2 else "challenger", ADA)
             else:
-                registry.change("s", f"m{number % 4}", "promote", "ada")
+                registry.change("s", f"m{number % 4}", "promote", ADA)
         except (Conflict, Transient):
             pass
 
@@ -267,7 +284,7 @@ def test_deciding_at_once_from_many_threads_and_two_registries_keeps_the_rules(d
         versions = list(pool.map(submit, range(24)))
         assert sorted(set(versions)) == [1, 2, 3, 4, 5, 6]
         for number in range(4):
-            registries[0].submit(f"m{number}", SPECIFICATION, "", "ada")
+            registries[0].submit(f"m{number}", SPECIFICATION, "", ADA)
         list(pool.map(decide, range(40)))
     registries[0].restore()
     rows = [row for row, _ in memories[0].store.deployments("s")]
@@ -281,6 +298,93 @@ def test_deciding_at_once_from_many_threads_and_two_registries_keeps_the_rules(d
     assert sorted(int(control.id.rpartition("/")[2]) for control in applied) == list(range(1, sequence + 1))
     for memory in memories:
         memory.database.close()
+
+
+def test_changes_at_once_make_one_audit_trail(database):
+    """Two registries and many threads, on streams and models of their own and on shared ones: one gapless chain."""
+    memories = [opened(database), opened(database)]
+    log = FakeLog()
+    registries = [memory.registry(log) for memory in memories]
+    for stream in ("s", "t"):
+        registries[0].adopt(from_dict(contract(stream)), ADA)
+
+    def change(number):
+        registry, by = registries[number % 2], By(f"key{number}", f"reason {number}")
+        try:
+            if number % 4 == 0:
+                registry.submit(f"n{number}", {**SPECIFICATION, "seed": number}, "", by)
+            elif number % 4 == 1:
+                registry.adopt(from_dict(contract(f"u{number}", partitions=1)), by)
+            elif not registry.deploy("st"[number % 2], "m", number % 3 + 1, "champion", by):
+                return 0
+        except Transient:
+            return 0
+        return 1
+
+    for seed in range(3):
+        registries[0].submit("m", {**SPECIFICATION, "seed": seed}, "", ADA)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(change, range(60)))
+    records = memories[0].trail.page(500)
+    assert sum(made) > 40
+    assert len(records) == 5 + sum(made)
+    assert [record.sequence for record in records] == list(range(len(records), 0, -1))
+    assert all(
+        record.why == record.who.replace("key", "reason ") for record in records if record.who != "ada"
+    )
+    found = registries[1].examine()
+    assert (found.fault, found.head.sequence) == (None, len(records))
+    for memory in memories:
+        memory.database.close()
+
+
+def test_the_audit_trail_is_announced_once_the_broker_is_back_and_again_to_another_one(database):
+    memory, log = opened(database), FakeLog()
+    registry = memory.registry(log)
+    registry.adopt(from_dict(contract("s")), ADA)
+    assert registry.examine().announced == 1
+    log.away = True
+    registry.submit("m", SPECIFICATION, "", ADA)  # needs no broker
+    with pytest.raises(Transient, match="decided"):
+        registry.deploy("s", "m", None, "champion", ADA)
+    assert registry.trail.head().sequence == 3
+    assert len(log.announced_heads) == 1
+    log.away = False
+    settling = threading.Thread(target=registry.keep_settled)
+    settling.start()
+    deadline = time.monotonic() + 15
+    while registry.examine().announced < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    registry.submit("m", OTHER, "", ADA)
+    began = time.monotonic()
+    while registry.examine().announced < 4:  # nobody waits for it, but it comes at once
+        assert time.monotonic() < began + 1.0
+        time.sleep(0.01)
+    registry.stop()
+    settling.join(10)
+    found = registry.examine()
+    assert (found.fault, found.head.sequence, found.announced) == (None, 4, 4)
+    other = memory.registry(FakeLog())
+    other.restore()
+    assert other.examine().announced == 4
+    memory.database.close()
+
+
+def test_a_trail_that_is_cut_while_the_registry_is_down_is_found_though_it_is_announced_again(tmp_path):
+    memory, log = opened(f"sqlite:///{tmp_path}/registry.db"), FakeLog()
+    scenario(memory.registry(log))
+    assert memory.registry(log).examine().fault is None
+    with sqlite3.connect(tmp_path / "registry.db") as connection:
+        connection.execute("DELETE FROM audit WHERE sequence > 4")
+    again = memory.registry(log)
+    again.restore()
+    fault = again.examine().fault
+    assert (fault.sequence, fault.wrong) == (5, "cut")
+    again.submit("o", OTHER, "", ADA)
+    fault = again.examine().fault
+    assert (fault.sequence, fault.wrong) == (5, "replaced")
+    memory.database.close()
 
 
 def test_tables_of_another_version_are_refused(tmp_path):
@@ -324,13 +428,18 @@ def lonely(tmp_path, secrets):
     app.state.log.close()
 
 
-def log_of(kafka, stream, partition):
-    tail = Tail(kafka, topic(LOG, stream), start={partition: 0})
+def every_record(kafka, name, partition=0):
+    tail = Tail(kafka, name, start={partition: 0})
     records = []
     deadline = time.monotonic() + 15
     while (not tail.caught_up() or not records) and time.monotonic() < deadline:
         records += tail.read(100, 0.2)
     tail.close()
+    return records
+
+
+def log_of(kafka, stream, partition):
+    records = every_record(kafka, topic(LOG, stream), partition)
     return {record.offset: decode_log_record(record.value) for record in records}
 
 
@@ -424,6 +533,53 @@ def test_a_stream_and_its_models_from_beginning_to_end(client, kafka):
 
 
 @pytest.mark.broker
+def test_the_audit_trail_over_http(client, app, kafka, secrets, tmp_path):
+    name = fresh("reg")
+    post = partial(client.post, headers={"Authorization": f"Bearer {secrets['operator']}"})
+    client.post("/v1/streams", json={"contract": contract(name)}, params={"reason": "to begin"})
+    post("/v1/models", json={"name": "m", "specification": SPECIFICATION}, params={"reason": "first, 50 % ü"})
+    post("/v1/models", json={"name": "n", "specification": OTHER})
+    post(f"/v1/streams/{name}/deployments", json={"model": "m"}, params={"reason": "the first one"})
+    begun = post(f"/v1/streams/{name}/rollouts", json={"model": "n"}, params={"reason": "smaller"})
+    assert begun.status_code == 201, begun.text
+    assert post(f"/v1/streams/{name}/rollouts/1/hold", params={"reason": "holidays"}).status_code == 200
+    assert post(f"/v1/streams/{name}/deployments/m/freeze", params={"reason": "holidays"}).status_code == 200
+    again = post(f"/v1/streams/{name}/deployments/m/freeze", params={"reason": "so already"})
+    assert again.json()["changed"] is False
+    for reason in ("x" * 501, "two\nlines", "\x00"):
+        assert_problem(post(f"/v1/streams/{name}/deployments/m/unfreeze", params={"reason": reason}), 422)
+
+    listed = client.get("/v1/audit", params={"stream": name}).json()
+    assert listed["next"] is None
+    assert [(one["action"], one["who"], one["why"]) for one in listed["records"]] == [
+        ("freeze", "the-operator", "holidays"),
+        ("rollout-hold", "the-operator", "holidays"),
+        ("rollout-begin", "the-operator", "smaller"),
+        ("deploy", "the-operator", "the first one"),
+        ("adopt", "the-admin", "to begin"),
+    ]
+    assert listed["records"][0]["before"]["places"]["m"]["frozen"] is False
+    assert listed["records"][0]["after"]["places"]["m"]["frozen"] is True
+    page = client.get("/v1/audit", params={"limit": 3}).json()
+    assert page["next"] == page["records"][-1]["sequence"] == 5
+    rest = client.get("/v1/audit", params={"below": page["next"]}).json()["records"]
+    assert [one["sequence"] for one in rest] == [4, 3, 2, 1]
+    assert rest[2]["why"] == "first, 50 % ü"
+    assert [
+        one["sequence"] for one in client.get("/v1/audit", params={"who": "the-admin"}).json()["records"]
+    ] == [1]
+
+    # The topic is shared with this run's other registries, whose keys are others: their heads are not this one's.
+    verdict = client.get("/v1/audit/verify").json()
+    assert (verdict["records"], verdict["fault"]) == (7, None)
+    assert verdict["announced"] == 7
+    assert verdict["heads"] >= 5
+    assert (tmp_path / "audit.key").stat().st_mode & 0o777 == 0o600
+    heads = [record.value for record in every_record(kafka, AUDIT.name)]
+    assert encode(Seal((tmp_path / "audit.key").read_bytes()).head(app.state.registry.trail.head())) in heads
+
+
+@pytest.mark.broker
 def test_contracts_grow_but_do_not_break(client, kafka):
     name = fresh("reg")
     first = contract(name)
@@ -511,7 +667,8 @@ def routes(app):
             yield method.upper(), path
 
 
-def test_every_route_is_closed_without_a_key_and_to_the_wrong_role(lonely, secrets):
+def test_every_route_is_closed_without_a_key_and_to_the_wrong_role(lonely, secrets, monkeypatch):
+    monkeypatch.setattr(lonely.app.state.log, "heads", list)  # asking the broker that is not there takes long
     found = list(routes(lonely.app))
     assert len(found) > 14
     for method, path in found:
@@ -522,6 +679,8 @@ def test_every_route_is_closed_without_a_key_and_to_the_wrong_role(lonely, secre
             continue
         assert_problem(response, 401)
         forbidden = {"GET": [], "POST": ["producer", "reader"]}[method]
+        if path.startswith("/v1/audit"):
+            forbidden = ["producer", "reader"]
         if path == "/v1/streams" and method == "POST":
             forbidden = [*forbidden, "operator"]
         for role in forbidden:

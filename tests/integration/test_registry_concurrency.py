@@ -9,11 +9,13 @@ import time
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.contracts.stream import Field, StreamContract, from_dict
 from services.registry.database import Database
 from services.registry.decisions import rollout_of
+from services.registry.domain.audit import By
 from services.registry.domain.history import Decision, standing
 from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.rollouts import Plan, promote
@@ -21,9 +23,12 @@ from services.registry.journal import Journal
 from services.registry.registry import now_ms
 from services.registry.rollouts import RolloutStore
 from services.registry.store import Store
+from services.registry.trail import Trail
+from tests.integration.registry_worker import SEAL
 
 pytestmark = pytest.mark.slow
 
+ME = By("me")
 COMMANDS = 1000
 OPERATORS = 4
 
@@ -54,10 +59,11 @@ class Operator:
 def test_a_thousand_commands_of_operators_who_are_killed_are_one_history(database: str) -> None:
     opened = Database(database)
     opened.prepare()
-    store, memory = Store(opened, now_ms), RolloutStore(opened, now_ms)
-    store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, "me")
+    trail = Trail(opened, SEAL, now_ms)
+    store, memory = Store(opened, now_ms, trail), RolloutStore(opened, now_ms, trail)
+    store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, ME)
     for model in "abcd":
-        store.submit(model, f"digest-{model}", {"model": model}, "", "me")
+        store.submit(model, f"digest-{model}", {"model": model}, "", ME)
     answers: list[list[Any]] = []
     chance, seeds = random.Random(4), iter(range(1, 10_000))
     operators = [Operator(database, next(seeds), answers) for _ in range(OPERATORS)]
@@ -78,6 +84,7 @@ def test_a_thousand_commands_of_operators_who_are_killed_are_one_history(databas
     every_state_has_at_most_one_champion(decisions)
     the_tables_are_what_the_history_says(store, memory, decisions)
     answers_lie_in_their_order(answers, decisions)
+    the_audit_trail_tells_the_same(trail, decisions)
     done = Counter(
         verb for verb, *_, answer in answers if answer not in (None, False) and answer != "Conflict"
     )
@@ -125,22 +132,45 @@ def answers_lie_in_their_order(answers: list[list[Any]], decisions: list[Decisio
         assert not any(answered < sent and other > sequence for _, answered, other, _ in placed)
 
 
+def the_audit_trail_tells_the_same(trail: Trail, decisions: list[Decision]) -> None:
+    """Whole, though whoever wrote it was killed anywhere; and what it says became of the models is what became."""
+    assert trail.examine([]).fault is None
+    records = trail.page(100_000)[::-1]
+    assert [record.sequence for record in records] == list(range(1, len(records) + 1))
+    placed: dict[str, Any] = {}
+    for record in records:
+        before, after = (
+            msgspec.json.decode(side).get("places", {}) for side in (record.before, record.after)
+        )
+        assert before == {name: placed[name] for name in after if name in placed}
+        placed |= after
+    then = standing(decisions).line_up
+    assert {
+        name: (one["version"], one["role"], one["frozen"], one["share"]) for name, one in placed.items()
+    } == {name: (one.version, one.role, one.frozen, one.share) for name, one in then.items()}
+    # One record for each decision, but for a rollout's turns, which may take none or several.
+    alone = [record for record in records if not record.action.startswith("rollout-") and record.stream]
+    assert len(alone) > 50
+    assert Counter(record.who for record in alone) <= Counter(decision.made_by for decision in decisions)
+
+
 def test_of_two_who_promote_at_once_one_is_told_that_it_is_done(database: str) -> None:
     opened = Database(database)
     opened.prepare()
-    store, memory = Store(opened, now_ms), RolloutStore(opened, now_ms)
-    store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, "me")
+    trail = Trail(opened, SEAL, now_ms)
+    store, memory = Store(opened, now_ms, trail), RolloutStore(opened, now_ms, trail)
+    store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, ME)
     for model in "ab":
-        store.submit(model, f"digest-{model}", {"model": model}, "", "me")
-    store.deploy("s", store.version("a"), "champion", "me")
+        store.submit(model, f"digest-{model}", {"model": model}, "", ME)
+    store.deploy("s", store.version("a"), "champion", ME)
     for _ in range(10):
-        number = memory.begin("s", store.version("b"), "binary", Plan(guard_labels=0), {0: 0}, "me")
+        number = memory.begin("s", store.version("b"), "binary", Plan(guard_labels=0), {0: 0}, ME)
         start, told = threading.Barrier(2), []
 
         def press(who: str, number: int = number, start: Any = start, told: Any = told) -> None:
             start.wait()
             try:
-                memory.turn("s", number, lambda it, at: promote(it, at, who), who)
+                memory.turn("s", number, lambda it, at: promote(it, at, who), By(who), action="promote")
                 told.append("done")
             except Conflict:
                 told.append("409")
@@ -151,6 +181,6 @@ def test_of_two_who_promote_at_once_one_is_told_that_it_is_done(database: str) -
         for thread in pressing:
             thread.join()
         assert sorted(told) == ["409", "done"]
-        store.deploy("s", store.version("a"), "champion", "me")
-        store.change("s", "b", "retire", "me")
+        store.deploy("s", store.version("a"), "champion", ME)
+        store.change("s", "b", "retire", ME)
     opened.close()

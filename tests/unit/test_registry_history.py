@@ -12,11 +12,14 @@ from headrace.contracts.stream import Field, StreamContract, from_dict
 from services.registry.database import Database
 from services.registry.decisions import Absent
 from services.registry.domain import lifecycle
+from services.registry.domain.audit import By, Seal
 from services.registry.domain.history import standing
 from services.registry.domain.lifecycle import Conflict
 from services.registry.journal import Journal
 from services.registry.store import Store
+from services.registry.trail import Trail
 
+ME = By("me")
 CONTRACT = StreamContract("s", "binary", [Field("a", "number")])
 commands = st.lists(
     st.tuples(
@@ -30,11 +33,11 @@ commands = st.lists(
 
 def decide(store: Store, verb: Any, model: str) -> None:
     if verb in ("deploy", "challenge"):
-        store.deploy("s", store.version(model), "champion" if verb == "deploy" else "challenger", "me")
+        store.deploy("s", store.version(model), "champion" if verb == "deploy" else "challenger", ME)
     elif verb == "rebuild":
-        store.rebuild("s", model, LeftOut(["x"]), "me")
+        store.rebuild("s", model, LeftOut(["x"]), ME)
     else:
-        store.change("s", model, verb, "me")
+        store.change("s", model, verb, ME)
 
 
 @settings(max_examples=40, deadline=None)
@@ -46,10 +49,11 @@ def test_what_was_live_is_right_for_any_time(
     clock = [1000]
     database = Database(f"sqlite:///{folder / 'registry.db'}")
     database.prepare()
-    store, journal = Store(database, lambda: clock[0]), Journal(database)
-    store.adopt(CONTRACT, lambda _: None, from_dict, "me")
+    trail = Trail(database, Seal(bytes(32)), lambda: clock[0])
+    store, journal = Store(database, lambda: clock[0], trail), Journal(database)
+    store.adopt(CONTRACT, lambda _: None, from_dict, ME)
     for model in "abc":
-        store.submit(model, f"digest-{model}", {"model": "x"}, "", "me")
+        store.submit(model, f"digest-{model}", {"model": "x"}, "", ME)
     diary = [(clock[0], None)]
     for verb, model, later in asked:
         clock[0] += later

@@ -16,10 +16,11 @@ from headrace.memory.broker import MemoryBroker
 from headrace.memory.history import MemoryHistory
 from services.registry.decisions import rollout_of
 from services.registry.domain import rollouts
+from services.registry.domain.audit import By
 from services.registry.domain.evidence import differences
 from services.registry.domain.rollouts import Rollout, Turn
 from services.registry.judging import Judge
-from tests.unit.test_registry_rollouts import Memory
+from tests.unit.test_registry_rollouts import ANN, BOB, Memory
 
 PARTITIONS = 2
 
@@ -36,14 +37,15 @@ class Turning:
         stream: str,
         number: int,
         turn: Callable[[Rollout, int], Turn],
-        by: str,
+        by: By,
         *,
+        action: str,
         revision: int | None = None,
         judged: tuple[Mapping[int, int], Mapping[int, int]] | None = None,
     ) -> None:
         if self.dies:
             raise Transient("killed")
-        self.rollouts.turn(stream, number, turn, by, revision=revision, judged=judged)
+        self.rollouts.turn(stream, number, turn, by, action=action, revision=revision, judged=judged)
 
 
 class Court:
@@ -56,9 +58,7 @@ class Court:
         self.broker.create(self.name, PARTITIONS)
         self.written: list[Outcome] = []
         asked = rollouts.Plan(**{"warm_up_labels": 0} | plan)
-        self.memory.rollouts.begin(
-            "s", self.memory.store.version("new"), "binary", asked, {0: 0, 1: 0}, "ann"
-        )
+        self.memory.rollouts.begin("s", self.memory.store.version("new"), "binary", asked, {0: 0, 1: 0}, ANN)
         self.registry = Turning(self.memory)
         self.metrics = CollectorRegistry()
         self.judge = Judge(self.registry, MemoryHistory(self.broker), self.metrics)  # type: ignore[arg-type]
@@ -126,11 +126,15 @@ def test_it_takes_every_stage_on_the_outcomes_of_that_stage(tmp_path: Path) -> N
 
 def test_what_comes_while_it_is_held_does_not_count(tmp_path: Path) -> None:
     court = Court(tmp_path)
-    court.memory.rollouts.turn("s", 1, lambda it, _: (rollouts.hold(it, True), []), "bob")
+    court.memory.rollouts.turn(
+        "s", 1, lambda it, _: (rollouts.hold(it, True), []), BOB, action="rollout-hold"
+    )
     court.outcomes(400)
     held = court.look()
     assert (held.stage, held.evidence.labels) == ("shadow", 0)
-    court.memory.rollouts.turn("s", 1, lambda it, _: (rollouts.hold(it, False), []), "bob")
+    court.memory.rollouts.turn(
+        "s", 1, lambda it, _: (rollouts.hold(it, False), []), BOB, action="rollout-resume"
+    )
     assert court.look().evidence.labels == 0
     court.outcomes(5)
     assert court.look().evidence.labels == 5
@@ -141,7 +145,9 @@ def test_it_waits_for_a_second_person(tmp_path: Path) -> None:
     court.outcomes(400)
     assert court.look().awaits
     assert court.memory.roles()["old"] == "champion"
-    court.memory.rollouts.turn("s", 1, lambda it, at: rollouts.approve(it, at, "bob"), "bob")
+    court.memory.rollouts.turn(
+        "s", 1, lambda it, at: rollouts.approve(it, at, "bob"), BOB, action="rollout-approve"
+    )
     assert court.memory.rollout().stage == "guard"
     assert court.memory.roles() == {"old": "challenger", "new": "champion"}
 
@@ -150,7 +156,9 @@ def test_an_operator_who_is_faster_than_the_judge_has_decided(tmp_path: Path) ->
     court = Court(tmp_path)
     court.outcomes(400)
     [row] = court.memory.rollouts.under_way()
-    court.memory.rollouts.turn("s", 1, lambda it, at: rollouts.abort(it, at, "bob"), "bob")
+    court.memory.rollouts.turn(
+        "s", 1, lambda it, at: rollouts.abort(it, at, "bob"), BOB, action="rollout-abort"
+    )
     court.judge.judge(row)
     assert rollout_of(court.memory.rollouts.get("s")).stage == "aborted"
     assert court.memory.roles() == {"old": "champion", "new": "retired"}

@@ -15,6 +15,7 @@ from headrace.errors import Unusable
 from services.registry.database import Database
 from services.registry.decisions import rollout_of
 from services.registry.domain import lifecycle, rollouts
+from services.registry.domain.audit import By, Seal
 from services.registry.domain.evidence import Evidence
 from services.registry.domain.history import standing
 from services.registry.domain.lifecycle import Conflict, Deployed
@@ -22,7 +23,9 @@ from services.registry.domain.rollouts import Contender, Plan, Rollout
 from services.registry.journal import Journal
 from services.registry.rollouts import RolloutStore
 from services.registry.store import Store
+from services.registry.trail import Trail
 
+ANN, BOB, BY_LABELS = By("ann"), By("bob"), By("the judge")
 OLD, NEW = Contender("old", 1), Contender("new", 2)
 
 
@@ -203,18 +206,19 @@ class Memory:
         self.clock = 1000
         self.database = Database(f"sqlite:///{folder / 'registry.db'}")
         self.database.prepare()
-        self.store = Store(self.database, lambda: self.clock)
-        self.rollouts = RolloutStore(self.database, lambda: self.clock)
+        self.trail = Trail(self.database, Seal(bytes(32)), lambda: self.clock)
+        self.store = Store(self.database, lambda: self.clock, self.trail)
+        self.rollouts = RolloutStore(self.database, lambda: self.clock, self.trail)
         self.journal = Journal(self.database)
         contract = StreamContract("s", "binary", [Field("a", "number")])
-        self.store.adopt(contract, lambda _: None, from_dict, "ann")
+        self.store.adopt(contract, lambda _: None, from_dict, ANN)
         for model in ("old", "new"):
-            self.store.submit(model, f"digest-{model}", {"model": model}, "", "ann")
-        self.store.deploy("s", self.store.version("old"), "champion", "ann")
+            self.store.submit(model, f"digest-{model}", {"model": model}, "", ANN)
+        self.store.deploy("s", self.store.version("old"), "champion", ANN)
 
     def begin(self, **plan: Any) -> int:
         plan = {"warm_up_labels": 0} | plan
-        return self.rollouts.begin("s", self.store.version("new"), "binary", Plan(**plan), {0: 7}, "ann")
+        return self.rollouts.begin("s", self.store.version("new"), "binary", Plan(**plan), {0: 7}, ANN)
 
     def rollout(self) -> Rollout:
         return rollout_of(self.rollouts.get("s"))
@@ -234,7 +238,11 @@ def test_a_rollout_takes_its_turns_with_the_line_up_and_the_log(memory: Memory) 
     turns = [("better", "canary"), ("no_worse", "guard"), ("worse", "rolled_back")]
     for ruling, stage in turns:
         memory.rollouts.turn(
-            "s", 1, lambda r, now, ruling=ruling: rollouts.settle(r, ruling, now, "judge"), "judge"
+            "s",
+            1,
+            lambda r, now, ruling=ruling: rollouts.settle(r, ruling, now, "judge"),
+            BY_LABELS,
+            action="judge",
         )
         assert memory.rollout().stage == stage
     assert memory.roles() == {"old": "champion", "new": "retired"}
@@ -253,20 +261,20 @@ def test_its_models_are_left_alone_while_it_is_under_way(memory: Memory) -> None
         memory.begin()
     for verb in ("promote", "retire"):
         with pytest.raises(Conflict, match="takes part in rollout 1"):
-            memory.store.change("s", "new", verb, "bob")  # type: ignore[arg-type]
-    memory.store.submit("third", "digest-third", {"model": "third"}, "", "ann")
+            memory.store.change("s", "new", verb, BOB)  # type: ignore[arg-type]
+    memory.store.submit("third", "digest-third", {"model": "third"}, "", ANN)
     with pytest.raises(Conflict, match="old takes part"):
-        memory.store.deploy("s", memory.store.version("third"), "champion", "bob")
-    assert memory.store.deploy("s", memory.store.version("third"), "challenger", "bob")
-    assert memory.store.change("s", "new", "freeze", "bob") is not None
-    memory.rollouts.turn("s", 1, lambda r, now: rollouts.abort(r, now, "bob"), "bob")
-    assert memory.store.change("s", "third", "promote", "bob") is not None
+        memory.store.deploy("s", memory.store.version("third"), "champion", BOB)
+    assert memory.store.deploy("s", memory.store.version("third"), "challenger", BOB)
+    assert memory.store.change("s", "new", "freeze", BOB) is not None
+    memory.rollouts.turn("s", 1, lambda r, now: rollouts.abort(r, now, "bob"), BOB, action="abort")
+    assert memory.store.change("s", "third", "promote", BOB) is not None
 
 
 def test_without_a_champion_or_against_itself_there_is_nothing_to_compare(memory: Memory) -> None:
     with pytest.raises(Conflict, match="champion itself"):
-        memory.rollouts.begin("s", memory.store.version("old"), "binary", Plan(), {0: 0}, "ann")
-    memory.store.change("s", "old", "retire", "ann")
+        memory.rollouts.begin("s", memory.store.version("old"), "binary", Plan(), {0: 0}, ANN)
+    memory.store.change("s", "old", "retire", ANN)
     with pytest.raises(Conflict, match="no champion"):
         memory.begin()
 
@@ -274,9 +282,13 @@ def test_without_a_champion_or_against_itself_there_is_nothing_to_compare(memory
 def test_who_looked_at_an_older_state_is_told_so(memory: Memory) -> None:
     memory.begin()
     seen = memory.rollouts.get("s").revision
-    memory.rollouts.turn("s", 1, lambda r, now: rollouts.promote(r, now, "ann"), "ann", revision=seen)
+    memory.rollouts.turn(
+        "s", 1, lambda r, now: rollouts.promote(r, now, "ann"), ANN, action="promote", revision=seen
+    )
     with pytest.raises(Conflict, match="changed meanwhile"):
-        memory.rollouts.turn("s", 1, lambda r, now: rollouts.abort(r, now, "bob"), "bob", revision=seen)
+        memory.rollouts.turn(
+            "s", 1, lambda r, now: rollouts.abort(r, now, "bob"), BOB, action="abort", revision=seen
+        )
     assert memory.rollout().stage == "guard"
 
 
@@ -286,10 +298,10 @@ def test_outcomes_count_once_though_two_judges_read_them(memory: Memory) -> None
     def weighs(labels: int) -> Any:
         return lambda r, _: (rollouts.weighed(r, np.zeros(labels))[0], [])
 
-    memory.rollouts.turn("s", 1, weighs(5), "judge", judged=({0: 7}, {0: 12}))
+    memory.rollouts.turn("s", 1, weighs(5), BY_LABELS, action="judge", judged=({0: 7}, {0: 12}))
     with pytest.raises(Conflict, match="changed meanwhile"):
-        memory.rollouts.turn("s", 1, weighs(6), "judge", judged=({0: 7}, {0: 13}))
-    memory.rollouts.turn("s", 1, weighs(6), "judge", judged=({0: 12}, {0: 18}))
+        memory.rollouts.turn("s", 1, weighs(6), BY_LABELS, action="judge", judged=({0: 7}, {0: 13}))
+    memory.rollouts.turn("s", 1, weighs(6), BY_LABELS, action="judge", judged=({0: 12}, {0: 18}))
     assert memory.rollout().evidence == Evidence(labels=8)
     assert memory.rollouts.get("s").positions == {"0": 18}
     assert memory.rollouts.get("s").revision == 1  # labels are no change that an operator could overlook

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from headrace.contracts.events import Snapshot
 from headrace.errors import Unusable
-from headrace.snapshots import MOST_KEPT, NEWEST_KEPT, SnapshotStore, snapshot_key, thinned
+from headrace.signing import secret_key
+from headrace.snapshots import MOST_KEPT, NEWEST_KEPT, SnapshotStore, thinned
 
 KEY = b"k" * 32
 
@@ -93,7 +94,7 @@ def test_a_sweep_removes_what_nobody_names_and_half_files(tmp_path: Path) -> Non
 
 def test_the_key_is_made_once_and_is_private(tmp_path: Path) -> None:
     path = tmp_path / "home" / "snapshot.key"
-    made = snapshot_key(path)
+    made = secret_key(path)
     assert len(made) == 32
-    assert snapshot_key(path) == made
+    assert secret_key(path) == made
     assert path.stat().st_mode & 0o777 == 0o600

@@ -166,3 +166,35 @@ def test_both_clients_ask_for_the_same(service, accept_all):
         (one.method, one.path, one.body) for one in service.asked
     ]
     assert json.loads(first[4].body) == {"model": "m", "version": 1, "role": "challenger"}
+
+
+def test_every_change_of_the_registry_takes_its_reason_along(service):
+    paths = {
+        "/v1/streams": lambda client, why: client.create_stream({"name": "s"}, **why),
+        "/v1/models": lambda client, why: client.create_model("m", {"model": "x"}, **why),
+        "/v1/streams/s/deployments": lambda client, why: client.deploy("s", "m", **why),
+        "/v1/streams/s/deployments/m/freeze": lambda client, why: client.change_deployment(
+            "s", "m", "freeze", **why
+        ),
+        "/v1/streams/s/deployments/m/rebuild": lambda client, why: client.rebuild_deployment(
+            "s", "m", ["x"], **why
+        ),
+        "/v1/streams/s/rollouts": lambda client, why: client.begin_rollout("s", "m", **why),
+        "/v1/streams/s/rollouts/1/hold": lambda client, why: client.turn_rollout("s", 1, "hold", **why),
+    }
+    for path in paths:
+        service.on(f"POST {path}", {})
+        service.on(f"POST {path}?reason=50+%25+%26+%C3%BC", {})
+
+    async def awaited(reason):
+        async with AsyncClient(service.addresses, key="k") as client:
+            for change in paths.values():
+                await change(client, reason)
+
+    with Client(service.addresses, key="k") as client:
+        for reason, query in (({}, ""), ({"reason": "50 % & ü"}, "?reason=50+%25+%26+%C3%BC")):
+            service.asked.clear()
+            for change in paths.values():
+                change(client, reason)
+            asyncio.run(awaited(reason))
+            assert [one.path for one in service.asked] == [f"{path}{query}" for path in paths] * 2

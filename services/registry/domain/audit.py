@@ -1,0 +1,268 @@
+"""The audit trail: what was changed, by whom and why, as a chain that only the holder of a key can write.
+
+Each record carries a MAC (HMAC-SHA256 with the registry's audit key) over its own canonical JSON, in which the MAC of
+the record before it stands. So nobody without the key can alter a record, take one out, move one or add one without
+its being found. What the chain alone cannot show is that its end is missing: therefore its head is announced outside
+the database after each change (`AuditHead`, signed with a key of its own), and `Examination` holds the chain against
+every head that was ever announced.
+"""
+
+import hmac
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from headrace.contracts.codec import decode_audit_head, encode
+from headrace.contracts.events import AuditHead
+from headrace.errors import Unusable
+from services.registry.domain.lifecycle import Deployed, LineUp
+from services.registry.domain.rollouts import Rollout
+
+GENESIS = "0" * 64
+"""What the first record follows."""
+LONGEST_REASON = 500
+LEAST_KEY_BYTES = 32
+
+_canonical = msgspec.json.Encoder(order="sorted").encode
+
+
+class By(NamedTuple):
+    """Who decides something, and why if that was said."""
+
+    name: str
+    reason: str = ""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One change. stream, model, rollout: what it is about ("" and 0: not about one).
+
+    before, after: canonical JSON of what changed, as text: what is stored is what is signed, to the letter. why: the
+    reason that was given. previous: digest of the record before it. digest: of this one, hexadecimal.
+    """
+
+    sequence: int
+    at_ms: int
+    who: str
+    action: str
+    stream: str
+    model: str
+    rollout: int
+    before: str
+    after: str
+    why: str
+    previous: str
+    digest: str = ""
+
+
+class Head(NamedTuple):
+    """The end of a chain: its last record's number, digest and time."""
+
+    sequence: int
+    digest: str
+    at_ms: int
+
+
+EMPTY = Head(0, GENESIS, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is to be recorded of a change, before and after it."""
+
+    action: str
+    before: dict[str, Any]
+    after: dict[str, Any]
+    stream: str = ""
+    model: str = ""
+    rollout: int = 0
+
+
+class Seal:
+    """What only the holder of the key can make. key: at least 32 secret bytes."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < LEAST_KEY_BYTES:
+            raise Unusable(f"an audit key has at least {LEAST_KEY_BYTES} bytes")
+        self._key = key
+        # Another key for another purpose: a head can never pass for a record, nor a record for a head.
+        self._head_key = _mac(key, b"checkpoint").digest()
+
+    def record(self, head: Head, at_ms: int, by: By, change: Change) -> Record:
+        """The record that follows `head`."""
+        fresh = Record(
+            head.sequence + 1,
+            at_ms,
+            by.name,
+            change.action,
+            change.stream,
+            change.model,
+            change.rollout,
+            _canonical(change.before).decode(),
+            _canonical(change.after).decode(),
+            by.reason,
+            head.digest,
+        )
+        return msgspec.structs.replace(fresh, digest=self.digest(fresh))
+
+    def digest(self, record: Record) -> str:
+        """What the record's digest must be."""
+        return _mac(self._key, _canonical(msgspec.structs.replace(record, digest=""))).hexdigest()
+
+    def wrote(self, record: Record) -> bool:
+        """Whether the record is as it was written with this key."""
+        # JSON writes bytes as text: what is no number and no text was not stored by us.
+        sound = all(type(value) in (int, str) for value in msgspec.structs.astuple(record))
+        return sound and _same(record.digest, self.digest(record))
+
+    def head(self, head: Head) -> AuditHead:
+        """A chain's end, signed, to be announced. The same end gives the same announcement."""
+        unsigned = AuditHead(head.sequence, head.digest, head.at_ms)
+        return msgspec.structs.replace(unsigned, signature=self._signature(unsigned))
+
+    def opened(self, announced: bytes) -> AuditHead | None:
+        """An announced head; None if it was not signed with this key."""
+        try:
+            head = decode_audit_head(announced)
+        except msgspec.DecodeError:
+            return None
+        return head if _same(head.signature, self._signature(head)) else None
+
+    def _signature(self, head: AuditHead) -> str:
+        return _mac(self._head_key, encode(msgspec.structs.replace(head, signature=""))).hexdigest()
+
+
+Wrong = Literal["missing", "altered", "detached", "replaced", "cut"]
+
+
+class Fault(NamedTuple):
+    """The first record that is not as it was written. sequence: its number; wrong: how; says: the same for people."""
+
+    sequence: int
+    wrong: Wrong
+    says: str
+
+
+class Examination:
+    """Reads a chain from its first record on, in order, and stops at the first fault.
+
+    heads: everything that was announced, in any order, read before the chain was: whoever appends meanwhile makes the
+    chain longer than what was announced, never shorter.
+    """
+
+    def __init__(self, seal: Seal, heads: Iterable[bytes]) -> None:
+        self._seal = seal
+        self._announced: dict[int, set[str]] = {}
+        self.heads = 0
+        """Announcements that were signed with the key, those made twice too."""
+        self.strange_heads = 0
+        """Announcements that were not."""
+        self.head = EMPTY
+        self.fault: Fault | None = None
+        for announced in heads:
+            head = seal.opened(announced)
+            if head is None:
+                self.strange_heads += 1
+            else:
+                self.heads += 1
+                self._announced.setdefault(head.sequence, set()).add(head.digest)
+
+    @property
+    def announced(self) -> int:
+        """Number of the last record that an announcement covers."""
+        return max(self._announced, default=0)
+
+    def read(self, records: Iterable[Record]) -> bool:
+        """Examine the next records; False once there is a fault."""
+        for record in records:
+            self.fault = self._wrong(record)
+            if self.fault is not None:
+                return False
+            self.head = Head(record.sequence, record.digest, record.at_ms)
+        return True
+
+    def end(self) -> Fault | None:
+        """There are no more records: the first fault, if there is any."""
+        if self.fault is None and self.announced > self.head.sequence:
+            first = self.head.sequence + 1
+            self.fault = Fault(
+                first, "cut", f"the table ends before it, though record {self.announced} was announced"
+            )
+        return self.fault
+
+    def _wrong(self, record: Record) -> Fault | None:
+        number = self.head.sequence + 1
+        if record.sequence != number:
+            return Fault(number, "missing", f"it is missing: the next one is {record.sequence}")
+        if not self._seal.wrote(record):
+            return Fault(number, "altered", "its digest is wrong: altered, or not written with this key")
+        if record.previous != self.head.digest:
+            return Fault(number, "detached", f"it does not follow record {number - 1} as that is now")
+        if self._announced.get(number, {record.digest}) != {record.digest}:
+            return Fault(number, "replaced", "another record was announced under its number")
+        return None
+
+
+def moved(before: LineUp, after: LineUp) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The places of those models whose place changed, before and after."""
+    names = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
+    return {"places": _places(before, names)}, {"places": _places(after, names)}
+
+
+def sealed(parts: list[str]) -> dict[str, Any]:
+    """How many parts were left out of a model and their digest; which ones (persons, maybe) its version says."""
+    return {"parts": len(parts), "sha256": sha256(_canonical(parts)).hexdigest()}
+
+
+def begun(rollout: Rollout) -> dict[str, Any]:
+    """Who is rolled out against whom, and by which plan."""
+    plan = msgspec.to_builtins(rollout.plan)
+    return {"challenger": str(rollout.challenger), "champion": str(rollout.champion), "plan": plan}
+
+
+def turned(before: Rollout, after: Rollout) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A rollout's state before and after a turn, and what the labels had said by then."""
+    decided = after.past[-1] if len(after.past) > len(before.past) else None
+    evidence = after.evidence if decided is None else decided.evidence
+    labels = {
+        "counted": evidence.labels,
+        "mean_difference": evidence.mean,
+        "better": evidence.for_better,
+        "worse": evidence.for_worse,
+    }
+    said: dict[str, Any] = {} if decided is None else {"ruling": decided.ruling}
+    return _stage(before), {**_stage(after), "labels": labels, **said}
+
+
+def _stage(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "stage": rollout.stage,
+        "share": rollout.share,
+        "held": rollout.held,
+        "awaits_approval": rollout.awaits,
+        "approved_by": rollout.approved_by,
+    }
+
+
+def _places(line_up: LineUp, names: list[str]) -> dict[str, Any]:
+    return {name: _place(line_up[name]) for name in names if name in line_up}
+
+
+def _place(deployed: Deployed) -> dict[str, Any]:
+    return {
+        "version": deployed.version,
+        "digest": deployed.digest,
+        "role": deployed.role,
+        "frozen": deployed.frozen,
+        "share": deployed.share,
+    }
+
+
+def _mac(key: bytes, message: bytes) -> hmac.HMAC:
+    return hmac.new(key, message, sha256)
+
+
+def _same(found: str, made: str) -> bool:
+    return hmac.compare_digest(found.encode(), made.encode())

@@ -1,0 +1,50 @@
+"""The audit trail by command line: what people did is listed with their reasons, and tampering is named."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.system import System
+from tests.end_to_end.test_any_stream import MODELS, command, made_up
+
+pytestmark = pytest.mark.broker
+
+
+def test_who_changed_what_and_why_and_whether_that_is_intact(system: System, tmp_path: Path) -> None:
+    file = tmp_path / "audited.csv"
+    made_up(file, "binary")
+    specification = tmp_path / "audited.json"
+    specification.write_text(json.dumps(MODELS["binary"]), encoding="utf-8")
+    command(
+        system, "stream", "create", "--from", str(file), "--label", "result", "--reason", "asked for by sales"
+    )
+    command(system, "model", "deploy", "audited", str(specification), "--reason", "the first one")
+    listed = command(system, "audit", "list", "--stream", "audited")["records"]
+    assert [(one["action"], one["why"]) for one in listed] == [
+        ("deploy", "the first one"),
+        ("adopt", "asked for by sales"),
+    ]
+    assert command(system, "audit", "list", "--model", "audited", "--most", "1")["records"] == listed[:1]
+    verdict = command(system, "audit", "verify")
+    assert (verdict["ok"], verdict["fault"]) == (True, None)
+    assert verdict["announced"] == verdict["records"] >= 3
+
+    adopted = listed[1]["sequence"]
+    database = system.home.path / "registry.db"
+    change = "UPDATE audit SET who = ? WHERE sequence = ?"
+    with sqlite3.connect(database) as connection:
+        connection.execute(change, ("somebody else", adopted))
+    try:
+        verdict = command(system, "audit", "verify", code=1)
+        assert (verdict["ok"], verdict["fault"]["sequence"], verdict["fault"]["wrong"]) == (
+            False,
+            adopted,
+            "altered",
+        )
+        assert verdict["records"] == adopted - 1
+    finally:
+        with sqlite3.connect(database) as connection:
+            connection.execute(change, (listed[1]["who"], adopted))
+    assert command(system, "audit", "verify")["ok"]
