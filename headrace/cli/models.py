@@ -10,9 +10,14 @@ import yaml
 from headrace.cli.common import Json, Reason, client_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, guarded
+from headrace.cli.preparing import prepare_learnt
 from headrace.cli.streams import every
 from headrace.client import calls
 from headrace.errors import Unusable
+
+LearnLog = Annotated[
+    bool, typer.Option("--learn-log", help="It begins with what the log would have taught it.")
+]
 
 models_app = typer.Typer(help="Models and where they are deployed.", no_args_is_help=True)
 
@@ -26,6 +31,7 @@ def deploy(
     ],
     name: Annotated[str, typer.Option(help="The model's name (default: the file's).")] = "",
     challenger: Annotated[bool, typer.Option("--challenger", help="Answers beside the champion.")] = False,
+    learn_log: LearnLog = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
@@ -36,7 +42,10 @@ def deploy(
     role = "challenger" if challenger else "champion"
     with client_of(home) as client:
         registered = client.create_model(model, document, str(document.get("description", "")), reason=reason)
-        answer = client.deploy(stream, model, version=registered.get("version"), role=role, reason=reason)
+        version = int(registered["version"])
+        if learn_log:
+            prepare_learnt(home, output, client, stream, model, version)
+        answer = client.deploy(stream, model, version=version, role=role, learnt=learn_log, reason=reason)
     output.answer(answer)
     offsets = answer.get("offsets") or {}
     where = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())

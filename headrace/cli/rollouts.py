@@ -8,8 +8,9 @@ import typer
 
 from headrace.cli.common import Json, Reason, client_of
 from headrace.cli.home import Home
-from headrace.cli.models import read_specification
+from headrace.cli.models import LearnLog, read_specification
 from headrace.cli.output import Output, guarded
+from headrace.cli.preparing import prepare_learnt
 from headrace.client import Client, calls
 from headrace.errors import Unusable
 
@@ -41,7 +42,13 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     name: Annotated[str, typer.Option(help="The model's name (default: the file's).")] = "",
     canary: Annotated[str, typer.Option(help="Shares of the entities that it answers first: 0.05,0.25")] = "",
     canary_labels: Annotated[int, typer.Option(min=1, help="Labels at each share.")] = 1_000,
-    warm_up: Annotated[int, typer.Option(min=0, help="Labels that it may learn before any count.")] = 1_000,
+    learn_log: LearnLog = False,
+    warm_up: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Labels that it may learn before any count (default: 1,000; 0 with --learn-log)."
+        ),
+    ] = None,
     error_rate: Annotated[
         float, typer.Option(help="How often one that is not better may be called so.")
     ] = 0.05,
@@ -59,7 +66,7 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     """Ask a model beside the champion; it takes the place if the labels say that it is better."""
     home, output = Home.from_environment(), Output(as_json)
     plan = {
-        "warm_up_labels": warm_up,
+        "warm_up_labels": warm_up if warm_up is not None else 0 if learn_log else 1_000,
         "error_rate": error_rate,
         "harm_rate": harm_rate,
         "most_labels": most_labels,
@@ -70,7 +77,13 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     }
     with client_of(home) as client:
         chosen, version = _registered(client, model, name, reason)
-        answer = client.begin_rollout(stream, chosen, version=version, plan=plan, reason=reason)
+        if learn_log:
+            if version is None:
+                version = int(client.get("registry", calls.model_path(chosen))["version"])
+            prepare_learnt(home, output, client, stream, chosen, version)
+        answer = client.begin_rollout(
+            stream, chosen, version=version, plan=plan, learnt=learn_log, reason=reason
+        )
     output.answer(answer)
     output.say(
         f"rollout {answer['rollout']}: {answer['challenger']} is asked beside {answer['champion']} on {stream}"

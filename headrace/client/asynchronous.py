@@ -97,11 +97,18 @@ class AsyncClient:
         return answer
 
     async def deploy(
-        self, stream: str, model: str, *, version: int | None = None, role: str = "champion", reason: str = ""
+        self,
+        stream: str,
+        model: str,
+        *,
+        version: int | None = None,
+        role: str = "champion",
+        learnt: bool = False,
+        reason: str = "",
     ) -> dict[str, Any]:
-        """Put a model on a stream; it answers from the returned offsets on."""
+        """Put a model on a stream; it answers from the returned offsets on. learnt: the log has taught it by then."""
         answer: dict[str, Any] = await self.send(
-            calls.because(calls.deploy(stream, model, version, role), reason)
+            calls.because(calls.deploy(stream, model, version, role, learnt=learnt), reason)
         )
         return answer
 
@@ -130,11 +137,12 @@ class AsyncClient:
         *,
         version: int | None = None,
         plan: dict[str, Any] | None = None,
+        learnt: bool = False,
         reason: str = "",
     ) -> dict[str, Any]:
         """Ask a model version beside the champion, and let it take its place if it is better (docs/rollouts.md)."""
         answer: dict[str, Any] = await self.send(
-            calls.because(calls.begin_rollout(stream, model, version, plan or {}), reason)
+            calls.because(calls.begin_rollout(stream, model, version, plan or {}, learnt=learnt), reason)
         )
         return answer
 

@@ -101,9 +101,12 @@ def create_model(name: str, specification: dict[str, Any], description: str = ""
     return _post("registry", "/v1/models", document)
 
 
-def deploy(stream: str, model: str, version: int | None, role: str) -> Call:
-    """Put a model version (None: the latest) on a stream, as `champion` or `challenger`."""
-    document: dict[str, Any] = {"model": model, "role": role}
+def deploy(stream: str, model: str, version: int | None, role: str, *, learnt: bool = False) -> Call:
+    """Put a model version (None: the latest) on a stream, as `champion` or `challenger`.
+
+    learnt: it begins with what the log would have taught it.
+    """
+    document: dict[str, Any] = {"model": model, "role": role, "learnt": learnt}
     if version is not None:
         document["version"] = version
     return _post("registry", _stream(stream, "deployments"), document)._replace(repeatable=False)
@@ -121,9 +124,11 @@ def rebuild_deployment(stream: str, model: str, without: Sequence[str]) -> Call:
     return _post("registry", path, {"without": list(without)})._replace(repeatable=False)
 
 
-def begin_rollout(stream: str, model: str, version: int | None, plan: dict[str, Any]) -> Call:
-    """Begin to roll a model version (None: the latest) out; plan: see docs/rollouts.md."""
-    document: dict[str, Any] = {"model": model, "plan": plan}
+def begin_rollout(
+    stream: str, model: str, version: int | None, plan: dict[str, Any], *, learnt: bool = False
+) -> Call:
+    """Begin to roll a model version (None: the latest) out; plan and learnt: see docs/rollouts.md."""
+    document: dict[str, Any] = {"model": model, "plan": plan, "learnt": learnt}
     if version is not None:
         document["version"] = version
     return _post("registry", _stream(stream, "rollouts"), document)._replace(repeatable=False)

@@ -102,10 +102,19 @@ class Client:
         return answer
 
     def deploy(
-        self, stream: str, model: str, *, version: int | None = None, role: str = "champion", reason: str = ""
+        self,
+        stream: str,
+        model: str,
+        *,
+        version: int | None = None,
+        role: str = "champion",
+        learnt: bool = False,
+        reason: str = "",
     ) -> dict[str, Any]:
-        """Put a model on a stream; it answers from the returned offsets on."""
-        answer: dict[str, Any] = self.send(calls.because(calls.deploy(stream, model, version, role), reason))
+        """Put a model on a stream; it answers from the returned offsets on. learnt: the log has taught it by then."""
+        answer: dict[str, Any] = self.send(
+            calls.because(calls.deploy(stream, model, version, role, learnt=learnt), reason)
+        )
         return answer
 
     def change_deployment(self, stream: str, model: str, change: str, *, reason: str = "") -> dict[str, Any]:
@@ -131,11 +140,12 @@ class Client:
         *,
         version: int | None = None,
         plan: dict[str, Any] | None = None,
+        learnt: bool = False,
         reason: str = "",
     ) -> dict[str, Any]:
         """Ask a model version beside the champion, and let it take its place if it is better (docs/rollouts.md)."""
         answer: dict[str, Any] = self.send(
-            calls.because(calls.begin_rollout(stream, model, version, plan or {}), reason)
+            calls.because(calls.begin_rollout(stream, model, version, plan or {}, learnt=learnt), reason)
         )
         return answer
 

@@ -263,7 +263,9 @@ def _deployment_routes(router: APIRouter, registry: Registry) -> None:
         by: ByOperator,
     ) -> views.DeploymentMade:
         with told():
-            created = registry.deploy(stream, request.model, request.version, request.role, by)
+            created = registry.deploy(
+                stream, request.model, request.version, request.role, by, learnt=request.learnt
+            )
             placed = _found(registry, stream, request.model)
         response.status_code = 201 if created else 200
         return views.DeploymentMade(

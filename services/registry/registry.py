@@ -144,11 +144,21 @@ class Registry:
     # -- deployments --------------------------------------------------------------------------------------------------
 
     def deploy(
-        self, stream: str, model: str, version: int | None, role: Literal["champion", "challenger"], by: By
+        self,
+        stream: str,
+        model: str,
+        version: int | None,
+        role: Literal["champion", "challenger"],
+        by: By,
+        *,
+        learnt: bool = False,
     ) -> bool:
-        """Put a model version on the stream; False if it is there already."""
+        """Put a model version on the stream; False if it is there already.
+
+        learnt: it begins with what the log would have taught it.
+        """
         chosen, _ = self._fitting(stream, model, version)
-        created = self.store.deploy(stream, chosen, role, by)
+        created = self.store.deploy(stream, chosen, role, by, learnt=learnt)
         self._finish(stream)
         return created
 
@@ -186,11 +196,13 @@ class Registry:
 
     # -- rollouts -----------------------------------------------------------------------------------------------------
 
-    def begin(self, stream: str, model: str, version: int | None, plan: Plan, by: By) -> int:
+    def begin(
+        self, stream: str, model: str, version: int | None, plan: Plan, by: By, *, learnt: bool = False
+    ) -> int:
         """Begin to roll a model version out: beside the champion first, judged by what comes from now on."""
         chosen, task = self._fitting(stream, model, version)
         positions = self._log.outcomes(stream)
-        number = self.rollouts.begin(stream, chosen, task, check(plan), positions, by)
+        number = self.rollouts.begin(stream, chosen, task, check(plan), positions, by, learnt=learnt)
         self._finish(stream)
         return number
 

@@ -37,7 +37,7 @@ def build_rollout_routes(registry: Registry) -> APIRouter:
     ) -> views.RolloutView:
         plan = msgspec.convert(request.plan.model_dump(), Plan)
         with told():
-            number = registry.begin(stream, request.model, request.version, plan, by)
+            number = registry.begin(stream, request.model, request.version, plan, by, learnt=request.learnt)
             return _shown(registry.rollouts.get(stream, number), response)
 
     @router.get("", dependencies=[Depends(reader)], summary="Rollouts of a stream, newest first")

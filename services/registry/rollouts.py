@@ -33,10 +33,19 @@ class RolloutStore:
         self._record = trail.append
 
     def begin(
-        self, stream: str, chosen: VersionRow, task: Task, plan: Plan, positions: Mapping[int, int], by: By
+        self,
+        stream: str,
+        chosen: VersionRow,
+        task: Task,
+        plan: Plan,
+        positions: Mapping[int, int],
+        by: By,
+        *,
+        learnt: bool = False,
     ) -> int:
         """Put a version beside the champion, to be judged by the outcomes from `positions` on; the rollout's number.
 
+        learnt: it begins with what the log would have taught it, unless it stands there already.
         Raises `Conflict`, `Absent`.
         """
 
@@ -59,7 +68,13 @@ class RolloutStore:
             after = lifecycle.deploy(before, chosen.model, chosen.version, chosen.digest, "challenger")
             if after is not None:
                 made = controls.deployed(
-                    stream, row.sequence + 1, chosen.model, chosen.version, chosen.specification, "challenger"
+                    stream,
+                    row.sequence + 1,
+                    chosen.model,
+                    chosen.version,
+                    chosen.specification,
+                    "challenger",
+                    learnt=learnt,
                 )
                 place(session, stream, before, after, row.sequence + 1, now, placed=chosen.model)
                 decide(session, row, made, now, by.name)

@@ -195,9 +195,17 @@ class Store:
     # -- deployments --------------------------------------------------------------------------------------------------
 
     def deploy(
-        self, stream: str, chosen: VersionRow, role: Literal["champion", "challenger"], by: By
+        self,
+        stream: str,
+        chosen: VersionRow,
+        role: Literal["champion", "challenger"],
+        by: By,
+        *,
+        learnt: bool = False,
     ) -> bool:
         """Decide that a model version takes its place; False if it has it already. Raises `Conflict`, `Absent`.
+
+        learnt: it begins with what the log would have taught it.
 
         What is deployed is a specification: of a rebuild the one it came from, and where that one stands rebuilt it has
         its place already. Else to deploy it once more would replace what was rebuilt by an untrained model.
@@ -217,7 +225,9 @@ class Store:
                 return False
             undisturbed(session, stream, before, after)
             sequence, now = row.sequence + 1, self._now_ms()
-            made = controls.deployed(stream, sequence, model, version, placed.specification, role)
+            made = controls.deployed(
+                stream, sequence, model, version, placed.specification, role, learnt=learnt
+            )
             place(session, stream, before, after, sequence, now, placed=model)
             decide(session, row, made, now, by.name)
             self._record(session, now, by, Change("deploy", *audit.moved(before, after), stream, model))

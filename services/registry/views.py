@@ -32,6 +32,7 @@ class DeploymentRequest(Strict):
     model: str = Field(max_length=63)
     version: int | None = Field(None, ge=1)
     role: Literal["champion", "challenger"] = "champion"
+    learnt: bool = Field(False, description="It begins with what the log would have taught it")
 
 
 class RebuildRequest(Strict):
@@ -244,6 +245,7 @@ class RolloutRequest(Strict):
     model: str = Field(max_length=63)
     version: int | None = Field(None, ge=1)
     plan: PlanRequest = PlanRequest()
+    learnt: bool = Field(False, description="It begins with what the log would have taught it")
 
 
 class EvidenceView(BaseModel):

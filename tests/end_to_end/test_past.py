@@ -67,10 +67,10 @@ def publish(system: System, lines: list[bytes]) -> None:
     system.wait(lambda: _labels(system) == before + labels)
 
 
-def _labels(system: System) -> int:
+def _labels(system: System, stream: str = STREAM) -> int:
     """How many scoring has folded; none while it has not yet heard of the stream."""
     try:
-        return int(system.total(STREAM)["labels"])
+        return int(system.total(stream)["labels"])
     except ServiceProblem as problem:
         if problem.status != 404:
             raise
@@ -102,6 +102,34 @@ def expected(log: list[tuple[int, int, dict[str, Any]]], partition: int, undone_
         elif record["type"] == "label" and record["id"] in waiting:
             model.learn_one(waiting.pop(record["id"]), record["y"])
     return scores
+
+
+def test_a_model_that_learns_the_log_is_the_one_that_stood_there_from_the_start(system: System) -> None:
+    contract = CONTRACT | {"name": "taught"}
+    system.client.create_stream(contract)
+    system.client.deploy("taught", create(system, "stood", LOGISTIC))
+    lines = events(0, 600)
+    assert system.client.publish("taught", lines, "events").rejected == []
+    system.wait(lambda: _labels(system, "taught") == 600)
+    folder = system.home.path
+    (folder / "taught.json").write_text(json.dumps(LOGISTIC), encoding="utf-8")
+    command(system, "model", "deploy", "taught", "taught.json", "--challenger", "--learn-log")
+
+    def models() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = system.total("taught")["models"]
+        return found
+
+    system.wait(lambda: len(models()) == 2)
+    stood, taught = (one["metrics"] for one in sorted(models(), key=lambda one: str(one["model"])))
+    assert taught["overall"]["count"] == 600
+    assert taught == stood
+    verified = command(system, "rebuild", "taught@1", "--stream", "taught", "--verify")
+    assert verified["well"] is True
+
+
+def create(system: System, name: str, specification: dict[str, Any]) -> str:
+    system.client.create_model(name, specification)
+    return name
 
 
 def test_the_past_is_found_again_and_poison_is_unlearnt(system: System) -> None:

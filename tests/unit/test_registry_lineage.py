@@ -60,6 +60,12 @@ def test_a_life_goes_from_deployment_to_retirement_and_a_rebuild_keeps_its_paren
     assert [life.without for life in found] == [(), (), (left_out,), ()]
 
 
+def test_one_that_learnt_the_log_has_learnt_it_from_the_start() -> None:
+    made = controls.deployed("s", 2, "a", 1, {"model": "x"}, "champion", learnt=True)
+    [life] = lives(journal(controls.adopted("s", 1, CONTRACT), made))
+    assert (life.range("0"), life.range("1")) == ((0, None), (0, None))
+
+
 def test_one_that_is_not_in_the_log_yet_has_learnt_nothing() -> None:
     [life] = lives(
         [one._replace(offsets=None) for one in journal(controls.deployed("s", 1, "a", 1, {}, "champion"))]

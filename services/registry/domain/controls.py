@@ -37,10 +37,12 @@ def deployed(
     version: int,
     specification: dict[str, Any],
     role: Literal["champion", "challenger"],
+    *,
+    learnt: bool = False,
 ) -> tuple[str, bytes]:
-    """Id and bytes of the record that puts a model on the stream."""
+    """Id and bytes of the record that puts a model on the stream; learnt: with what the log would have taught it."""
     identity = f"deploy/{stream}/{model}/{version}/{sequence}"
-    return _written(ModelDeployed(identity, NO_EVENT_TIME, model, version, specification, role))
+    return _written(ModelDeployed(identity, NO_EVENT_TIME, model, version, specification, role, learnt))
 
 
 def rebuilt(stream: str, sequence: int, model: str, version: int, without: LeftOut) -> tuple[str, bytes]:
