@@ -89,17 +89,20 @@ def card(
     output_file: Annotated[
         Path | None, typer.Option("--output", help="Write it there (default: print it).", dir_okay=False)
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write a version's model card (Hugging Face's layout): data, learning, quality, decisions."""
     home = Home.from_environment()
     with client_of(home) as client:
         found = _lineage(client, *_chosen(client, version))
         text = card_of(found, _qualities(client, found))
-    if output_file is None:
-        typer.echo(text)
-    else:
+    output = Output(as_json)
+    output.answer({"version": version, "card": text})
+    if output_file is not None:
         output_file.write_text(text, encoding="utf-8")
-        Output(as_json=False).say(f"wrote {output_file}")
+        output.say(f"wrote {output_file}")
+    elif not as_json:
+        typer.echo(text)
 
 
 def ranges(life: dict[str, Any]) -> str:

@@ -106,7 +106,7 @@ def deploy(stream: str, model: str, version: int | None, role: str, *, learnt: b
 
     learnt: it begins with what the log would have taught it.
     """
-    document: dict[str, Any] = {"model": model, "role": role, "learnt": learnt}
+    document: dict[str, Any] = {"model": model, "role": role} | ({"learnt": True} if learnt else {})
     if version is not None:
         document["version"] = version
     return _post("registry", _stream(stream, "deployments"), document)._replace(repeatable=False)
@@ -128,7 +128,7 @@ def begin_rollout(
     stream: str, model: str, version: int | None, plan: dict[str, Any], *, learnt: bool = False
 ) -> Call:
     """Begin to roll a model version (None: the latest) out; plan and learnt: see docs/rollouts.md."""
-    document: dict[str, Any] = {"model": model, "plan": plan, "learnt": learnt}
+    document: dict[str, Any] = {"model": model, "plan": plan} | ({"learnt": True} if learnt else {})
     if version is not None:
         document["version"] = version
     return _post("registry", _stream(stream, "rollouts"), document)._replace(repeatable=False)

@@ -51,17 +51,17 @@ def test_a_better_model_takes_over_and_a_sabotaged_one_is_sent_back(system: Syst
     events = [event.body for event in read_events(40_000)]
     chunks = (events[start : start + CHUNK] for start in range(0, len(events), CHUNK))
 
-    better = tmp_path / "lateness.yaml"
+    better = tmp_path / "newcomer.yaml"
     better.write_text(document("champion.yaml"), encoding="utf-8")
     words = ["--canary", "0.3", "--canary-labels", "150", "--guard-labels", "1500"]
     started = command(system, "rollout", "start", STREAM, str(better), *words)
     assert (started["challenger"], started["champion"], started["stage"]) == (
-        "lateness@1",
+        "newcomer@1",
         "prior@1",
         "shadow",
     )
     with pytest.raises(ServiceProblem) as refused:
-        system.client.change_deployment(STREAM, "lateness", "promote")
+        system.client.change_deployment(STREAM, "newcomer", "promote")
     assert refused.value.status == 409
 
     kept = until(system, "kept", chunks)
@@ -75,7 +75,7 @@ def test_a_better_model_takes_over_and_a_sabotaged_one_is_sent_back(system: Syst
     assert guard["labels"] <= 1500
     assert {
         one["model"] for one in command(system, "model", "live", STREAM)["models"] if one["role"] != "retired"
-    } == {"lateness"}
+    } == {"newcomer"}
 
     bad = tmp_path / "sabotaged.yaml"
     bad.write_text(json.dumps({"model": "dummy.NoChangeClassifier"}), encoding="utf-8")
@@ -86,26 +86,26 @@ def test_a_better_model_takes_over_and_a_sabotaged_one_is_sent_back(system: Syst
     assert back["past"][-1]["ruling"] == "worse"
     assert back["past"][-1]["decided_by"] == "the judge"
     assert back["past"][-1]["evidence"]["labels"] < 1000
-    assert command(system, "model", "live", STREAM)["champion"]["model"] == "lateness"
+    assert command(system, "model", "live", STREAM)["champion"]["model"] == "newcomer"
 
     the_log_says_the_same(system, kept)
     and_at_any_time(system, began, [kept, back])
     lineage_and_card(system, tmp_path)
-    assert command(system, "model", "freeze", STREAM, "lateness")["frozen"] is True
-    assert command(system, "model", "freeze", STREAM, "lateness")["changed"] is False
+    assert command(system, "model", "freeze", STREAM, "newcomer")["frozen"] is True
+    assert command(system, "model", "freeze", STREAM, "newcomer")["changed"] is False
 
 
 def the_log_says_the_same(system: System, kept: dict[str, Any]) -> None:
     """Who answered: one, then both, each its share of the entities, then the other, and the bad one for a while."""
     said = [json.loads(value) for _, value in read(system, topic(PREDICTIONS, STREAM))]
     order = [one["model"] for one in said]
-    first, last = order.index("lateness"), len(order) - order[::-1].index("prior")
-    by_canary = [one["model"] == "lateness" for one in said[first:last]]
+    first, last = order.index("newcomer"), len(order) - order[::-1].index("prior")
+    by_canary = [one["model"] == "newcomer" for one in said[first:last]]
     assert 0.2 < sum(by_canary) / len(by_canary) < 0.4
     assert set(order[:first]) == {"prior"}
     later = order[last:]
     changes = [one for place, one in enumerate(later) if place == 0 or later[place - 1] != one]
-    assert changes == ["lateness", "sabotaged"]  # after that no flight came
+    assert changes == ["newcomer", "sabotaged"]  # after that no flight came
     assert kept["past"][0]["evidence"]["labels"] < first
 
 
@@ -118,13 +118,13 @@ def lineage_and_card(system: System, folder: Path) -> None:
     answers = system.client.get(
         "registry", f"/v1/streams/{STREAM}/lives?partition=0&offset={learnt['before']}"
     )
-    assert {one["model"] for one in answers["lives"]} == {"lateness"}
+    assert {one["model"] for one in answers["lives"]} == {"newcomer"}
     before = system.client.get(
         "registry", f"/v1/streams/{STREAM}/lives?partition=0&offset={learnt['before'] - 1}"
     )
-    assert {one["model"] for one in before["lives"]} == {"prior", "lateness"}
-    assert [one["version"] for one in command(system, "model", "versions", "lateness")["versions"]] == [1]
-    assert command(system, "model", "diff", "prior", "lateness@1")["equal"] is False
+    assert {one["model"] for one in before["lives"]} == {"prior", "newcomer"}
+    assert [one["version"] for one in command(system, "model", "versions", "newcomer")["versions"]] == [1]
+    assert command(system, "model", "diff", "prior", "newcomer@1")["equal"] is False
     environment = {**os.environ, "HEADRACE_HOME": str(system.home.path)}
     words = [
         sys.executable,
@@ -132,7 +132,7 @@ def lineage_and_card(system: System, folder: Path) -> None:
         "headrace.cli.main",
         "model",
         "card",
-        "lateness@1",
+        "newcomer@1",
         "--output",
         "README.md",
     ]
@@ -141,7 +141,7 @@ def lineage_and_card(system: System, folder: Path) -> None:
     metrics = {
         one["type"]: one["value"] for one in yaml.safe_load(front)["model-index"][0]["results"][0]["metrics"]
     }
-    [live] = [one for one in system.total(STREAM)["models"] if one["model"] == "lateness"]
+    [live] = [one for one in system.total(STREAM)["models"] if one["model"] == "newcomer"]
     assert metrics["roc_auc"] == live["metrics"]["overall"]["roc_auc"]
     assert f"| `{STREAM}.log` | 0 | 2 to now | 1 | nothing |" in text
     assert "with prior@1: kept. shadow: better after" in text
@@ -152,9 +152,9 @@ def and_at_any_time(system: System, began: int, rollouts: list[dict[str, Any]]) 
     kept, back = rollouts
     ended = {one["stage"]: parse_ms(one["ended_at"]) for one in kept["past"]}
     turns = [
-        (ended["canary"], "lateness"),
+        (ended["canary"], "newcomer"),
         (parse_ms(back["past"][0]["ended_at"]), "sabotaged"),
-        (parse_ms(back["past"][1]["ended_at"]), "lateness"),
+        (parse_ms(back["past"][1]["ended_at"]), "newcomer"),
     ]
     chance, now = random.Random(5), time.time_ns() // 1_000_000
     asked = [chance.randrange(began - 1000, now) for _ in range(1000)] + [at for at, _ in turns]

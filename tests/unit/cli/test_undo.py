@@ -37,5 +37,5 @@ def test_also_after_ctrl_c(run, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_prepare", interrupted)
+    monkeypatch.setattr(module, "prepare", interrupted)
     assert "m stays frozen" in run(code=130).stdout
