@@ -12,7 +12,7 @@ from headrace.cli.main import app
 @pytest.fixture
 def run(home, service, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    entry = {"model": "m", "version": 1, "since": 1, "left_out": []}
+    entry = {"model": "m", "version": 1, "since": 1, "left_out": [], "deployed": None}
     service.on("GET /v1/streams/s/metrics", {"partitions": {"0": {"models": [entry]}}})
     service.on("POST /v1/streams/s/deployments/m/freeze", {"changed": True})
 
