@@ -1,7 +1,8 @@
 """How a decision is written down: into the stream's journal and line-up, in the transaction in which it is made.
 
-A stream's row carries a number that counts its decisions; whoever decides raises it only if nobody else has since the
-state was read. So two registries on one PostgreSQL cannot crown two champions, and numbers have no gaps.
+Whoever decides about a stream takes its row first (`deciding`), so that nothing it reads afterwards is overtaken. The
+row also carries a number that counts the decisions, raised only if nobody else has. So two registries on one PostgreSQL
+cannot crown two champions, and numbers have no gaps, even if a database should not lock.
 """
 
 from collections.abc import Iterable
@@ -24,6 +25,14 @@ class Absent(Exception):
 def stream_row(session: Session, name: str) -> StreamRow:
     """A stream, or `Absent`."""
     row = session.get(StreamRow, name)
+    if row is None:
+        raise Absent(f"there is no stream {name}")
+    return row
+
+
+def deciding(session: Session, name: str) -> StreamRow:
+    """A stream, or `Absent`; others who decide about it wait until this transaction ends (on SQLite they do anyway)."""
+    row = session.scalar(select(StreamRow).where(StreamRow.name == name).with_for_update())
     if row is None:
         raise Absent(f"there is no stream {name}")
     return row

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from headrace.contracts.stream import Task
 from services.registry.database import Database, Stale
-from services.registry.decisions import Absent, decide, line_up, place, rollout_of, stream_row
+from services.registry.decisions import Absent, decide, deciding, line_up, place, rollout_of, stream_row
 from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
 from services.registry.domain.evidence import Evidence
@@ -50,7 +50,7 @@ class RolloutStore:
         """
 
         def work(session: Session) -> int:
-            row = stream_row(session, stream)
+            row = deciding(session, stream)
             before = line_up(session, stream)
             champion = lifecycle.champion(before)
             if champion is None:
@@ -181,6 +181,7 @@ class RolloutStore:
         """
 
         def work(session: Session) -> bool:
+            stands = deciding(session, stream)
             row = session.get(RolloutRow, (stream, number))
             if row is None:
                 raise Absent(f"{stream} has no rollout {number}")
@@ -190,7 +191,7 @@ class RolloutStore:
             now = self._now_ms()
             before = rollout_of(row)
             after, moves = turn(before, now)
-            stands, places = stream_row(session, stream), line_up(session, stream)
+            places = line_up(session, stream)
             decided = _keep(session, row, after, None if judged is None else judged[1], now)
             for move in moves:
                 _make(session, stands, move, now, by.name)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from headrace.contracts.left_out import LeftOut, describe
 from headrace.contracts.stream import StreamContract
 from services.registry.database import Database
-from services.registry.decisions import Absent, decide, line_up, place, stream_row, undisturbed
+from services.registry.decisions import Absent, decide, deciding, line_up, place, stream_row, undisturbed
 from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
 from services.registry.domain.lifecycle import LineUp
@@ -212,7 +212,7 @@ class Store:
         """
 
         def work(session: Session) -> bool:
-            row = stream_row(session, stream)
+            row = deciding(session, stream)
             before = line_up(session, stream)
             model, version = chosen.model, _specified(session, chosen.model, chosen.version)
             present = before.get(model)
@@ -242,7 +242,7 @@ class Store:
         """
 
         def work(session: Session) -> int | None:
-            row = stream_row(session, stream)
+            row = deciding(session, stream)
             before = line_up(session, stream)
             after = _changed(before, model, verb)
             if after is None:
@@ -263,7 +263,7 @@ class Store:
         """
 
         def work(session: Session) -> tuple[int, int]:
-            row = stream_row(session, stream)
+            row = deciding(session, stream)
             before = line_up(session, stream)
             sequence, now = row.sequence + 1, self._now_ms()
             version = _latest_version(session, model) + 1

@@ -15,6 +15,7 @@ import pytest
 from headrace.contracts.stream import Field, StreamContract, from_dict
 from services.registry.database import Database
 from services.registry.decisions import rollout_of
+from services.registry.domain import lifecycle
 from services.registry.domain.audit import By
 from services.registry.domain.history import Decision, standing
 from services.registry.domain.lifecycle import Conflict
@@ -183,4 +184,43 @@ def test_of_two_who_promote_at_once_one_is_told_that_it_is_done(database: str) -
         assert sorted(told) == ["409", "done"]
         store.deploy("s", store.version("a"), "champion", ME)
         store.change("s", "b", "retire", ME)
+    opened.close()
+
+
+def test_a_challenger_that_leaves_while_its_rollout_begins_takes_part_or_is_gone(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands already, so beginning takes no decision that a faster one could have overtaken."""
+    opened = Database(database)
+    opened.prepare()
+    trail = Trail(opened, SEAL, now_ms)
+    store, memory = Store(opened, now_ms, trail), RolloutStore(opened, now_ms, trail)
+    store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, ME)
+    for model, role in (("a", "champion"), ("b", "challenger")):
+        store.submit(model, f"digest-{model}", {"model": model}, "", ME)
+        store.deploy("s", store.version(model), role, ME)  # type: ignore[arg-type]  # a literal, in a loop
+    told: list[str] = []
+
+    def retire() -> None:
+        try:
+            store.change("s", "b", "retire", ME)
+            told.append("gone")
+        except Conflict:
+            told.append("takes part")
+
+    leaving = threading.Thread(target=retire)
+    looked = lifecycle.deploy
+
+    def meanwhile(*arguments: Any) -> Any:
+        if not leaving.ident:
+            leaving.start()
+            leaving.join(1.5)  # it is over, or it waits for us
+        return looked(*arguments)
+
+    monkeypatch.setattr(lifecycle, "deploy", meanwhile)
+    number = memory.begin("s", store.version("b"), "binary", Plan(), {0: 0}, ME)
+    leaving.join()
+    roles = {row.model: row.role for row, _ in store.deployments("s")}
+    assert memory.get("s", number).open
+    assert (told, roles["b"]) == (["takes part"], "challenger")
     opened.close()
