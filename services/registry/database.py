@@ -7,9 +7,19 @@ then fail in the middle.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event, select, text, update
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Engine,
+    Update,
+    create_engine,
+    event,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -89,6 +99,13 @@ class Database:
             except (Stale, IntegrityError):
                 continue
         raise Transient("too many changes at once: the decision was not made")
+
+
+def compare_and_set(session: Session, statement: Update) -> None:
+    """Carry out an update whose condition is the state that was read. Raises `Stale` if it is another by now."""
+    done = session.execute(statement.execution_options(synchronize_session=False))
+    if cast(CursorResult[Any], done).rowcount != 1:
+        raise Stale
 
 
 def _attempt(engine: Engine, work: Callable[[Session], Result]) -> Result:

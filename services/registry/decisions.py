@@ -6,13 +6,13 @@ cannot crown two champions, and numbers have no gaps, even if a database should 
 """
 
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import cast
 
 import msgspec
-from sqlalchemy import CursorResult, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from services.registry.database import Stale
+from services.registry.database import compare_and_set
 from services.registry.domain.lifecycle import Conflict, Deployed, LineUp, Standing
 from services.registry.domain.rollouts import Rollout
 from services.registry.tables import ControlRow, DeploymentRow, RolloutRow, StreamRow
@@ -56,49 +56,52 @@ def rollout_of(row: RolloutRow) -> Rollout:
     return msgspec.convert(row.state, Rollout)
 
 
-def place(
+def decide(
     session: Session,
-    stream: str,
+    row: StreamRow,
     before: LineUp,
     after: LineUp,
-    sequence: int,
+    made: tuple[str, bytes],
     now_ms: int,
+    by: str,
     *,
     placed: str = "",
 ) -> None:
-    """Make the line-up what it is after a decision. placed: the model that the decision puts there anew."""
-    for model, deployed in after.items():
-        if before.get(model) == deployed and model != placed:
-            continue
-        row = session.get(DeploymentRow, (stream, model))
-        if row is None:
-            row = DeploymentRow(stream=stream, model=model, sequence=sequence)
-            session.add(row)
-        row.version, row.digest = deployed.version, deployed.digest
-        row.role, row.frozen, row.share = deployed.role, deployed.frozen, deployed.share
-        row.changed_ms = now_ms
-        if model == placed:
-            row.sequence = sequence
+    """Write a decision down: the line-up that it makes, and itself as the stream's next.
 
-
-def decide(session: Session, row: StreamRow, made: tuple[str, bytes], now_ms: int, by: str) -> None:
-    """Write a decision down as the stream's next, provided that nobody was faster. made: its id and its record."""
+    made: its id and its record. placed: the model that it puts there anew. Raises `Stale` if somebody was faster.
+    """
     sequence = row.sequence + 1
+    for model, deployed in after.items():
+        if before.get(model) != deployed or model == placed:
+            _place(session, row.name, deployed, sequence, now_ms, anew=model == placed)
     session.flush()
-    raised = session.execute(
+    compare_and_set(
+        session,
         update(StreamRow)
         .where(StreamRow.name == row.name, StreamRow.sequence == row.sequence)
-        .values(sequence=sequence)
-        .execution_options(synchronize_session=False)
+        .values(sequence=sequence),
     )
-    if cast(CursorResult[Any], raised).rowcount != 1:
-        raise Stale
     identity, record = made
     session.add(
         ControlRow(stream=row.name, sequence=sequence, id=identity, record=record, made_ms=now_ms, made_by=by)
     )
     session.flush()
     session.refresh(row)
+
+
+def _place(
+    session: Session, stream: str, deployed: Deployed, sequence: int, now_ms: int, *, anew: bool
+) -> None:
+    row = session.get(DeploymentRow, (stream, deployed.model))
+    if row is None:
+        row = DeploymentRow(stream=stream, model=deployed.model, sequence=sequence)
+        session.add(row)
+    row.version, row.digest = deployed.version, deployed.digest
+    row.role, row.frozen, row.share = deployed.role, deployed.frozen, deployed.share
+    row.changed_ms = now_ms
+    if anew:
+        row.sequence = sequence
 
 
 def undisturbed(session: Session, stream: str, before: LineUp, after: LineUp) -> None:

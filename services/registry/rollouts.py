@@ -5,15 +5,15 @@ at once, or of an operator and the judge, one is told that it has been done.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from headrace.contracts.stream import Task
-from services.registry.database import Database, Stale
-from services.registry.decisions import Absent, decide, deciding, line_up, place, rollout_of, stream_row
+from services.registry.database import Database, compare_and_set
+from services.registry.decisions import Absent, decide, deciding, line_up, rollout_of, stream_row
 from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
 from services.registry.domain.evidence import Evidence
@@ -76,8 +76,7 @@ class RolloutStore:
                     "challenger",
                     learnt=learnt,
                 )
-                place(session, stream, before, after, row.sequence + 1, now, placed=chosen.model)
-                decide(session, row, made, now, by.name)
+                decide(session, row, before, after, made, now, by.name, placed=chosen.model)
             number = 1 + (
                 session.scalar(select(func.max(RolloutRow.number)).where(RolloutRow.stream == stream)) or 0
             )
@@ -191,13 +190,13 @@ class RolloutStore:
             now = self._now_ms()
             before = rollout_of(row)
             after, moves = turn(before, now)
-            places = line_up(session, stream)
-            decided = _keep(session, row, after, None if judged is None else judged[1], now)
+            decided = _keep(session, row, before, after, None if judged is None else judged[1], now)
+            stood = stand = line_up(session, stream) if moves else {}
             for move in moves:
-                _make(session, stands, move, now, by.name)
+                stand = _make(session, stands, stand, move, now, by.name)
             if decided:
                 was, becomes = audit.turned(before, after)
-                places_were, places_are = audit.moved(places, line_up(session, stream))
+                places_were, places_are = audit.moved(stood, stand)
                 model = after.challenger.model
                 change = Change(action, was | places_were, becomes | places_are, stream, model, number)
                 self._record(session, now, by, change)
@@ -207,10 +206,15 @@ class RolloutStore:
 
 
 def _keep(
-    session: Session, row: RolloutRow, after: Rollout, positions: Mapping[int, int] | None, now: int
+    session: Session,
+    row: RolloutRow,
+    before: Rollout,
+    after: Rollout,
+    positions: Mapping[int, int] | None,
+    now: int,
 ) -> bool:
     """Keep a rollout's next state; whether more has changed than what labels add."""
-    decided = _decided(rollout_of(row)) != _decided(after)  # what labels add is nothing to overlook
+    decided = _decided(before) != _decided(after)  # what labels add is nothing to overlook
     values: dict[str, Any] = {
         "state": msgspec.to_builtins(after),
         "open": after.is_open,
@@ -220,16 +224,14 @@ def _keep(
     }
     if positions is not None:
         values["positions"] = _plain(positions)
-    kept = session.execute(
+    compare_and_set(
+        session,
         update(RolloutRow)
         .where(
             RolloutRow.stream == row.stream, RolloutRow.number == row.number, RolloutRow.writes == row.writes
         )
-        .values(**values)
-        .execution_options(synchronize_session=False)
+        .values(**values),
     )
-    if cast(CursorResult[Any], kept).rowcount != 1:
-        raise Stale
     return decided
 
 
@@ -241,21 +243,17 @@ def _decided(rollout: Rollout) -> Rollout:
     return msgspec.structs.replace(rollout, evidence=Evidence(), warmed=0)
 
 
-def _make(session: Session, row: StreamRow, move: Move, now: int, by: str) -> None:
-    """One move of the line-up; none if it is so already."""
-    before = line_up(session, row.name)
+def _make(session: Session, row: StreamRow, before: LineUp, move: Move, now: int, by: str) -> LineUp:
+    """The line-up after one move; the same if it is so already."""
     sequence = row.sequence + 1
-    after: LineUp | None
     match move:
         case ("share", model, share):
             after = lifecycle.share(before, model, share)
             made = controls.shared(row.name, sequence, model, share)
-        case ("promote", model):
-            after = lifecycle.promote(before, model)
-            made = controls.changed(row.name, sequence, model, "promote")
-        case (_, model):
-            after = lifecycle.retire(before, model)
-            made = controls.changed(row.name, sequence, model, "retire")
-    if after is not None:
-        place(session, row.name, before, after, sequence, now)
-        decide(session, row, made, now, by)
+        case (verb, model):
+            after = lifecycle.change(before, model, verb)
+            made = controls.changed(row.name, sequence, model, verb)
+    if after is None:
+        return before
+    decide(session, row, before, after, made, now, by)
+    return after

@@ -12,10 +12,9 @@ from sqlalchemy.orm import Session
 from headrace.contracts.left_out import LeftOut, describe
 from headrace.contracts.stream import StreamContract
 from services.registry.database import Database
-from services.registry.decisions import Absent, decide, deciding, line_up, place, stream_row, undisturbed
+from services.registry.decisions import Absent, decide, deciding, line_up, stream_row, undisturbed
 from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
-from services.registry.domain.lifecycle import LineUp
 from services.registry.tables import ContractRow, ControlRow, DeploymentRow, ModelRow, StreamRow, VersionRow
 from services.registry.trail import Trail
 
@@ -75,7 +74,7 @@ class Store:
                 )
             )
             row = stream_row(session, contract.name)
-            decide(session, row, controls.adopted(contract.name, version, document), now, by.name)
+            decide(session, row, {}, {}, controls.adopted(contract.name, version, document), now, by.name)
             before = {} if present is None else {"version": present.version, "digest": present.digest}
             change = Change("adopt", before, {"version": version, "digest": digest}, contract.name)
             self._record(session, now, by, change)
@@ -228,8 +227,7 @@ class Store:
             made = controls.deployed(
                 stream, sequence, model, version, placed.specification, role, learnt=learnt
             )
-            place(session, stream, before, after, sequence, now, placed=model)
-            decide(session, row, made, now, by.name)
+            decide(session, row, before, after, made, now, by.name, placed=model)
             self._record(session, now, by, Change("deploy", *audit.moved(before, after), stream, model))
             return True
 
@@ -244,13 +242,13 @@ class Store:
         def work(session: Session) -> int | None:
             row = deciding(session, stream)
             before = line_up(session, stream)
-            after = _changed(before, model, verb)
+            after = lifecycle.change(before, model, verb)
             if after is None:
                 return None
             undisturbed(session, stream, before, after)
             sequence, now = row.sequence + 1, self._now_ms()
-            place(session, stream, before, after, sequence, now)
-            decide(session, row, controls.changed(stream, sequence, model, verb), now, by.name)
+            made = controls.changed(stream, sequence, model, verb)
+            decide(session, row, before, after, made, now, by.name)
             self._record(session, now, by, Change(verb, *audit.moved(before, after), stream, model))
             return sequence
 
@@ -284,8 +282,8 @@ class Store:
                     created_by=by.name,
                 )
             )
-            place(session, stream, before, after, sequence, now, placed=model)
-            decide(session, row, controls.rebuilt(stream, sequence, model, version, without), now, by.name)
+            made = controls.rebuilt(stream, sequence, model, version, without)
+            decide(session, row, before, after, made, now, by.name, placed=model)
             was, becomes = audit.moved(before, after)
             becomes["without"] = audit.sealed(described)
             self._record(session, now, by, Change("rebuild", was, becomes, stream, model))
@@ -325,16 +323,6 @@ def contract_digest(contract: StreamContract) -> str:
     # A part that is all defaults is `{}` or left out, by how the contract was built; it means the same.
     plain = {name: value for name, value in contract.to_dict().items() if name != "version" and value != {}}
     return sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _changed(before: LineUp, model: str, verb: controls.Verb) -> LineUp | None:
-    match verb:
-        case "promote":
-            return lifecycle.promote(before, model)
-        case "retire":
-            return lifecycle.retire(before, model)
-        case _:
-            return lifecycle.freeze(before, model, verb == "freeze")
 
 
 def _latest_contract(session: Session, stream: str) -> ContractRow | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from headrace.errors import HeadraceError, Unusable
+from services.registry.domain.controls import Verb
 
 Standing = Literal["champion", "challenger", "retired"]
 
@@ -107,6 +108,17 @@ def freeze(line_up: LineUp, model: str, frozen: bool) -> LineUp | None:
     """Stop (or resume) a model's learning; it goes on answering."""
     present = _active(line_up, model)
     return None if present.frozen == frozen else {**line_up, model: replace(present, frozen=frozen)}
+
+
+def change(line_up: LineUp, model: str, verb: Verb) -> LineUp | None:
+    """Promote, retire, freeze or unfreeze a deployed model."""
+    match verb:
+        case "promote":
+            return promote(line_up, model)
+        case "retire":
+            return retire(line_up, model)
+        case _:
+            return freeze(line_up, model, verb == "freeze")
 
 
 def share(line_up: LineUp, model: str, part: float) -> LineUp | None:
