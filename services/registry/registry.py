@@ -10,7 +10,7 @@ the audit trail is announced on `headrace.audit`.
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, cast
 
 import structlog
@@ -28,9 +28,9 @@ from services.registry.domain.controls import Verb
 from services.registry.domain.history import Standing, standing
 from services.registry.domain.lifecycle import Conflict, check_model_name
 from services.registry.domain.lineage import Life, lives
-from services.registry.domain.rollouts import Plan, Rollout, Turn, check
+from services.registry.domain.rollouts import Act, Plan, check
 from services.registry.journal import Journal
-from services.registry.rollouts import RolloutStore
+from services.registry.rollouts import Judged, RolloutStore
 from services.registry.store import Store
 from services.registry.tables import VersionRow
 from services.registry.trail import Trail
@@ -210,18 +210,20 @@ class Registry:
         self,
         stream: str,
         number: int,
-        turn: Callable[[Rollout, int], Turn],
+        turn: Act,
         by: By,
         *,
         action: str,
         revision: int | None = None,
-        judged: tuple[Mapping[int, int], Mapping[int, int]] | None = None,
+        judged: Judged | None = None,
     ) -> None:
         """Take a rollout's next turn; see `RolloutStore.turn`."""
         if self.rollouts.turn(stream, number, turn, by, action=action, revision=revision, judged=judged):
             self._finish(stream)
         else:
             self._wake.set()
+
+    # -- the past ------------------------------------------------------------------------------------------------------
 
     def live(self, stream: str, at_ms: int) -> Standing:
         """Who stood on a stream at a moment. Raises `Absent`."""

@@ -18,9 +18,12 @@ from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
 from services.registry.domain.evidence import Evidence
 from services.registry.domain.lifecycle import Conflict, LineUp
-from services.registry.domain.rollouts import Contender, Move, Plan, Rollout, Turn
+from services.registry.domain.rollouts import Act, Contender, Move, Plan, Rollout
 from services.registry.tables import RolloutRow, StreamRow, VersionRow
 from services.registry.trail import Trail
+
+Judged = tuple[Mapping[int, int], Mapping[int, int]]
+"""Positions in the outcomes, by partition: from which, and up to before which, they were weighed."""
 
 
 class RolloutStore:
@@ -166,17 +169,17 @@ class RolloutStore:
         self,
         stream: str,
         number: int,
-        turn: Callable[[Rollout, int], Turn],
+        turn: Act,
         by: By,
         *,
         action: str,
         revision: int | None = None,
-        judged: tuple[Mapping[int, int], Mapping[int, int]] | None = None,
+        judged: Judged | None = None,
     ) -> bool:
         """Take a rollout's next turn, with what it makes of the line-up; whether the line-up moved.
 
         turn: given the rollout and the time, its next state and moves. action: what the turn is called. revision: that
-        it must still have. judged: the positions from and to which outcomes were weighed. Raises `Conflict`, `Absent`.
+        it must still have. judged: what was weighed for it. Raises `Conflict`, `Absent`.
         """
 
         def work(session: Session) -> bool:

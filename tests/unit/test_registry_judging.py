@@ -1,7 +1,6 @@
 """The judge weighs each outcome once, whatever dies between two looks, and turns the rollout when they say enough."""
 
 import random
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,8 @@ from headrace.memory.broker import MemoryBroker
 from headrace.memory.history import MemoryHistory
 from services.registry.decisions import rollout_of
 from services.registry.domain import rollouts
-from services.registry.domain.audit import By
 from services.registry.domain.evidence import differences
-from services.registry.domain.rollouts import Rollout, Turn
+from services.registry.domain.rollouts import Rollout
 from services.registry.judging import Judge
 from tests.unit.test_registry_rollouts import ANN, BOB, Memory
 
@@ -32,20 +30,10 @@ class Turning:
         self.rollouts = memory.rollouts
         self.dies = False
 
-    def turn(
-        self,
-        stream: str,
-        number: int,
-        turn: Callable[[Rollout, int], Turn],
-        by: By,
-        *,
-        action: str,
-        revision: int | None = None,
-        judged: tuple[Mapping[int, int], Mapping[int, int]] | None = None,
-    ) -> None:
+    def turn(self, *arguments: Any, **named: Any) -> None:
         if self.dies:
             raise Transient("killed")
-        self.rollouts.turn(stream, number, turn, by, action=action, revision=revision, judged=judged)
+        self.rollouts.turn(*arguments, **named)
 
 
 class Court:

@@ -10,6 +10,7 @@ for it (`lifecycle`). Nothing here looks at a clock or a database: the same evid
 - *guard*: it is the champion. The old one is asked beside it, and comes back if it proves the better one.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -103,6 +104,10 @@ Move = tuple[Literal["promote", "retire"], str] | tuple[Literal["share"], str, f
 """What the line-up does: (what, which model, its share)."""
 
 Turn = tuple[Rollout, list[Move]]
+"""What comes of a step: the rollout after it, and what the line-up does for it."""
+
+Act = Callable[[Rollout, int], Turn]
+"""A step to be taken on whatever the rollout is by then, at a time in ms."""
 
 
 def check(plan: Plan) -> Plan:
@@ -169,23 +174,15 @@ def ruling(rollout: Rollout, verdict: Verdict | None) -> Ruling | None:
 
 def settle(rollout: Rollout, found: Ruling, at_ms: int, by: str) -> Turn:
     """What comes of a ruling."""
-    challenger, champion = rollout.challenger.model, rollout.champion.model
     if rollout.stage == "shadow" and found == "better":
         if rollout.plan.approval and not rollout.approved_by:
             return _change(rollout, awaits=True), []
         return _onward(rollout, found, at_ms, by)
-    if rollout.stage == "shadow":
-        return _pass(rollout, "dropped", found, at_ms, by), [("retire", challenger)]
-    if found == "worse":
-        if rollout.stage == "canary":
-            return _pass(rollout, "dropped", found, at_ms, by), [("retire", challenger)]
-        return _pass(rollout, "rolled_back", found, at_ms, by), [
-            ("promote", champion),
-            ("retire", challenger),
-        ]
+    if rollout.stage == "shadow" or found == "worse":
+        return _lost(rollout, found, at_ms, by)
     if rollout.stage == "canary":
         return _onward(rollout, found, at_ms, by)
-    return _pass(rollout, "kept", found, at_ms, by), [("retire", champion)]
+    return _pass(rollout, "kept", found, at_ms, by), [("retire", rollout.champion.model)]
 
 
 def approve(rollout: Rollout, at_ms: int, by: str) -> Turn:
@@ -211,8 +208,7 @@ def roll_back(rollout: Rollout, at_ms: int, by: str) -> Turn:
     """A person brings the old champion back."""
     if rollout.stage != "guard":
         raise Conflict(f"{rollout.challenger} is not under guard: there is nothing to roll back")
-    after = _pass(rollout, "rolled_back", "", at_ms, by)
-    return after, [("promote", rollout.champion.model), ("retire", rollout.challenger.model)]
+    return _lost(rollout, "", at_ms, by)
 
 
 def abort(rollout: Rollout, at_ms: int, by: str) -> Turn:
@@ -241,6 +237,15 @@ def _crowned(rollout: Rollout, found: Ruling | Literal[""], at_ms: int, by: str)
     if rollout.plan.guard_labels:
         return _pass(rollout, "guard", found, at_ms, by), moves
     return _pass(rollout, "kept", found, at_ms, by), [*moves, ("retire", rollout.champion.model)]
+
+
+def _lost(rollout: Rollout, found: Ruling | Literal[""], at_ms: int, by: str) -> Turn:
+    """The challenger leaves; the old champion comes back if its place was taken already."""
+    leaves: Move = ("retire", rollout.challenger.model)
+    if rollout.stage == "guard":
+        moves: list[Move] = [("promote", rollout.champion.model), leaves]
+        return _pass(rollout, "rolled_back", found, at_ms, by), moves
+    return _pass(rollout, "dropped", found, at_ms, by), [leaves]
 
 
 def _pass(rollout: Rollout, stage: Stage, found: Ruling | Literal[""], at_ms: int, by: str) -> Rollout:
