@@ -30,6 +30,11 @@ def card_of(lineage: Mapping[str, Any], qualities: Mapping[str, Mapping[str, Any
     return "\n\n".join(sections) + "\n"
 
 
+def span(learnt: Mapping[str, Any]) -> str:
+    """The offsets of a learnt range, in words."""
+    return f"{learnt['from']} to {'now' if learnt['before'] is None else learnt['before'] - 1}"
+
+
 def _front_matter(
     name: str, lives: list[dict[str, Any]], qualities: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -69,11 +74,10 @@ def _data(lives: list[dict[str, Any]]) -> str:
     rows = []
     for life in lives:
         for partition, learnt in life["learnt"].items():
-            before = "now" if learnt["before"] is None else learnt["before"] - 1
             contracts = ", ".join(map(str, life["contracts"]))
             left_out = len(life["without"]) or "nothing"
             rows.append(
-                f"| `{life['stream']}.log` | {partition} | {learnt['from']} to {before} | {contracts} | {left_out} |"
+                f"| `{life['stream']}.log` | {partition} | {span(learnt)} | {contracts} | {left_out} |"
             )
     head = "| log | partition | offsets | contract | left out |\n|---|---|---|---|---|"
     return "\n".join([head, *rows])

@@ -15,6 +15,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program, an
 Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
 
+def versioned(text: str) -> tuple[str, int | None]:
+    """A model's name and version from NAME@VERSION, or NAME alone. Raises `Unusable` if it is neither."""
+    name, _, version = text.partition("@")
+    if version and not version.isdecimal():
+        raise Unusable(f"{text} is no model version: write NAME or NAME@VERSION")
+    return name, int(version) if version else None
+
+
 def client_of(home: Home) -> Client:
     """A client with the command line's key. Raises `Unusable` if there is none."""
     key = home.key()

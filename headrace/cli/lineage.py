@@ -7,12 +7,12 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from headrace.cli.card import card_of
-from headrace.cli.common import Json, client_of
+from headrace.cli.card import card_of, span
+from headrace.cli.common import Json, client_of, versioned
 from headrace.cli.home import Home
+from headrace.cli.models import latest
 from headrace.cli.output import Output, guarded
 from headrace.client import Client, ServiceProblem, calls
-from headrace.errors import Unusable
 
 VersionArgument = Annotated[
     str, typer.Argument(help="A model version: NAME@VERSION, or NAME for the latest.")
@@ -107,10 +107,7 @@ def card(
 
 def ranges(life: dict[str, Any]) -> str:
     """Which offsets were learnt, in words."""
-    parts = [
-        f"offsets {one['from']} to {'now' if one['before'] is None else one['before'] - 1} of partition {number}"
-        for number, one in life["learnt"].items()
-    ]
+    parts = [f"offsets {span(one)} of partition {number}" for number, one in life["learnt"].items()]
     without = f" without {len(life['without'])} selections of records" if life["without"] else ""
     return (", ".join(parts) or "nothing yet") + without
 
@@ -125,12 +122,8 @@ def _lineage(client: Client, model: str, version: int) -> dict[str, Any]:
 
 
 def _chosen(client: Client, text: str) -> tuple[str, int]:
-    model, _, version = text.partition("@")
-    if not version:
-        return model, int(client.get("registry", calls.model_path(model))["version"])
-    if not version.isdecimal():
-        raise Unusable(f"{text} is no model version: write NAME or NAME@VERSION")
-    return model, int(version)
+    model, version = versioned(text)
+    return model, latest(client, model) if version is None else version
 
 
 def _qualities(client: Client, found: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -9,10 +9,10 @@ import yaml
 
 from headrace.cli.common import Json, Reason, client_of
 from headrace.cli.home import Home
-from headrace.cli.output import Output, guarded
+from headrace.cli.output import Output, guarded, places
 from headrace.cli.preparing import prepare_learnt
 from headrace.cli.streams import every
-from headrace.client import calls
+from headrace.client import Client, calls
 from headrace.errors import Unusable
 
 LearnLog = Annotated[
@@ -37,20 +37,16 @@ def deploy(
 ) -> None:
     """Register a specification and put it on a stream, as champion unless --challenger."""
     home, output = Home.from_environment(), Output(as_json)
-    document = read_specification(specification)
-    model = name or specification.name.split(".")[0]
     role = "challenger" if challenger else "champion"
     with client_of(home) as client:
-        registered = client.create_model(model, document, str(document.get("description", "")), reason=reason)
-        version = int(registered["version"])
+        model, version = register(client, specification, name, reason)
         if learn_log:
             prepare_learnt(home, output, client, stream, model, version)
         answer = client.deploy(stream, model, version=version, role=role, learnt=learn_log, reason=reason)
     output.answer(answer)
-    offsets = answer.get("offsets") or {}
-    where = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())
     output.say(
-        f"{model} version {answer.get('version')} is {role} of {stream} from these log offsets on: {where}"
+        f"{model} version {answer.get('version')} is {role} of {stream} "
+        f"from these log offsets on: {places(answer.get('offsets'))}"
     )
     output.next(
         f"headrace publish {stream} FILE        sends events",
@@ -128,8 +124,7 @@ def _add(change: str, summary: str, done: str) -> None:
         if not answer["changed"]:
             output.say(f"{model} {done} on {stream} already")
             return
-        where = ", ".join(f"{partition}: {offset}" for partition, offset in (answer["offsets"] or {}).items())
-        output.say(f"{model} {done} on {stream} from these log offsets on: {where}")
+        output.say(f"{model} {done} on {stream} from these log offsets on: {places(answer['offsets'])}")
 
     act.__doc__ = summary
     models_app.command(change)(guarded(act))
@@ -143,6 +138,19 @@ _add(
 _add("retire", "Take a model off a stream; what it learnt is dropped.", "is gone")
 _add("freeze", "Stop a model's learning; it goes on answering.", "learns no more")
 _add("unfreeze", "Let a model learn again.", "learns")
+
+
+def register(client: Client, path: Path, name: str, reason: str) -> tuple[str, int]:
+    """Make a file's specification a version of the model `name` (default: the file's): (model, version)."""
+    document = read_specification(path)
+    model = name or path.name.split(".")[0]
+    made = client.create_model(model, document, str(document.get("description", "")), reason=reason)
+    return model, int(made["version"])
+
+
+def latest(client: Client, model: str) -> int:
+    """A model's latest version."""
+    return int(client.get("registry", calls.model_path(model))["version"])
 
 
 def read_specification(path: Path) -> dict[str, Any]:

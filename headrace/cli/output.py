@@ -126,6 +126,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def places(offsets: Mapping[Any, int] | None) -> str:
+    """Offsets by partition: `0: 17, 1: 5`; nothing while they are not known."""
+    return ", ".join(f"{partition}: {offset}" for partition, offset in (offsets or {}).items())
+
+
 def duration(seconds: float) -> str:
     """Seconds for people: `3.2 s`, `2 min 05 s`, `1 h 10 min`."""
     if seconds < 60:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headrace.cli.common import Json, client_of, sources_of
+from headrace.cli.common import Json, client_of, sources_of, versioned
 from headrace.cli.home import Home
 from headrace.cli.output import Output, count, guarded
 from headrace.cli.progress import Bar
@@ -35,9 +35,7 @@ def rebuild(
     from headrace.replay.plan import parse_bound
 
     home, output = Home.from_environment(), Output(as_json)
-    name, _, version = model.partition("@")
-    if version and not version.isdigit():
-        raise Unusable(f"{model} is no MODEL@VERSION")
+    name, version = versioned(model)
     with client_of(home) as client:
         stream = stream or _stream_of_model(client, name)
     sources = sources_of(home)
@@ -59,7 +57,7 @@ def rebuild(
                 progress=lambda done, end: bar.update(done, f"of {count(end)}"),
             )
             verdicts.append(verdict)
-    wanted = f"{name}@{version}" if version else name
+    wanted = name if version is None else f"{name}@{version}"
     document = {
         "model": wanted,
         "stream": stream,

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.common import Json, Reason, client_of
+from headrace.cli.common import Json, Reason, client_of, versioned
 from headrace.cli.home import Home
-from headrace.cli.models import LearnLog, read_specification
+from headrace.cli.models import LearnLog, latest, register
 from headrace.cli.output import Output, guarded
 from headrace.cli.preparing import prepare_learnt
 from headrace.client import Client, calls
@@ -78,8 +78,7 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     with client_of(home) as client:
         chosen, version = _registered(client, model, name, reason)
         if learn_log:
-            if version is None:
-                version = int(client.get("registry", calls.model_path(chosen))["version"])
+            version = latest(client, chosen) if version is None else version
             prepare_learnt(home, output, client, stream, chosen, version)
         answer = client.begin_rollout(
             stream, chosen, version=version, plan=plan, learnt=learn_log, reason=reason
@@ -153,15 +152,7 @@ def _evidence(evidence: dict[str, Any]) -> list[Any]:
 def _registered(client: Client, model: str, name: str, reason: str) -> tuple[str, int | None]:
     """A model by its name, or by a file that becomes its next version."""
     path = Path(model)
-    if path.is_file():
-        document = read_specification(path)
-        chosen = name or path.name.split(".")[0]
-        made = client.create_model(chosen, document, str(document.get("description", "")), reason=reason)
-        return chosen, int(made["version"])
-    chosen, _, version = model.partition("@")
-    if version and not version.isdecimal():
-        raise Unusable(f"{model} is no file and no model: write NAME or NAME@VERSION")
-    return chosen, int(version) if version else None
+    return register(client, path, name, reason) if path.is_file() else versioned(model)
 
 
 def _shares(text: str) -> list[float]:

@@ -12,7 +12,7 @@ import typer
 
 from headrace.cli.common import Json, Reason, client_of
 from headrace.cli.home import Home
-from headrace.cli.output import Output, duration, guarded
+from headrace.cli.output import Output, duration, guarded, places
 from headrace.cli.preparing import prepare
 from headrace.client import Client
 from headrace.contracts.left_out import FORMS, Below, LeftOut, describe, parse
@@ -60,9 +60,8 @@ def undo(
     document = {"stream": stream, "model": model, "version": answer["version"], "offsets": offsets,
                 "without": without, "seconds": round(seconds, 2)}  # fmt: skip
     output.answer(document)
-    where = ", ".join(f"{partition}: {offset}" for partition, offset in offsets.items())
     output.say(
-        f"{model} is version {answer['version']} from these log offsets on: {where} ({duration(seconds)})"
+        f"{model} is version {answer['version']} from these log offsets on: {places(offsets)} ({duration(seconds)})"
     )
     output.next(f"headrace rebuild {model}@{answer['version']} --stream {stream} --verify   proves it")
 
