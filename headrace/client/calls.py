@@ -106,9 +106,7 @@ def deploy(stream: str, model: str, version: int | None, role: str, *, learnt: b
 
     learnt: it begins with what the log would have taught it.
     """
-    document: dict[str, Any] = {"model": model, "role": role} | ({"learnt": True} if learnt else {})
-    if version is not None:
-        document["version"] = version
+    document = _chosen(model, version, learnt) | {"role": role}
     return _post("registry", _stream(stream, "deployments"), document)._replace(repeatable=False)
 
 
@@ -128,9 +126,7 @@ def begin_rollout(
     stream: str, model: str, version: int | None, plan: dict[str, Any], *, learnt: bool = False
 ) -> Call:
     """Begin to roll a model version (None: the latest) out; plan and learnt: see docs/rollouts.md."""
-    document: dict[str, Any] = {"model": model, "plan": plan} | ({"learnt": True} if learnt else {})
-    if version is not None:
-        document["version"] = version
+    document = _chosen(model, version, learnt) | {"plan": plan}
     return _post("registry", _stream(stream, "rollouts"), document)._replace(repeatable=False)
 
 
@@ -206,6 +202,16 @@ def _retry_after(text: str) -> float:
         return min(max(float(text), 0.05), MAX_RETRY_AFTER_SECONDS)
     except ValueError:
         return 1.0
+
+
+def _chosen(model: str, version: int | None, learnt: bool) -> dict[str, Any]:
+    """Which model is meant; what is left out is the registry's to choose."""
+    chosen: dict[str, Any] = {"model": model}
+    if version is not None:
+        chosen["version"] = version
+    if learnt:
+        chosen["learnt"] = True
+    return chosen
 
 
 def _stream(stream: str, rest: str) -> str:

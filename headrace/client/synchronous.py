@@ -89,17 +89,13 @@ class Client:
 
     def create_stream(self, contract: str | dict[str, Any], *, reason: str = "") -> dict[str, Any]:
         """Create a stream or adopt a compatible new contract (an ODCS document, or the plain form)."""
-        answer: dict[str, Any] = self.send(calls.because(calls.create_stream(contract), reason))
-        return answer
+        return self._change(calls.create_stream(contract), reason)
 
     def create_model(
         self, name: str, specification: dict[str, Any], description: str = "", *, reason: str = ""
     ) -> dict[str, Any]:
         """Register a model specification; returns its name, version and digest."""
-        answer: dict[str, Any] = self.send(
-            calls.because(calls.create_model(name, specification, description), reason)
-        )
-        return answer
+        return self._change(calls.create_model(name, specification, description), reason)
 
     def deploy(
         self,
@@ -112,26 +108,17 @@ class Client:
         reason: str = "",
     ) -> dict[str, Any]:
         """Put a model on a stream; it answers from the returned offsets on. learnt: the log has taught it by then."""
-        answer: dict[str, Any] = self.send(
-            calls.because(calls.deploy(stream, model, version, role, learnt=learnt), reason)
-        )
-        return answer
+        return self._change(calls.deploy(stream, model, version, role, learnt=learnt), reason)
 
     def change_deployment(self, stream: str, model: str, change: str, *, reason: str = "") -> dict[str, Any]:
         """`promote`, `retire`, `freeze` or `unfreeze` a deployed model."""
-        answer: dict[str, Any] = self.send(
-            calls.because(calls.change_deployment(stream, model, change), reason)
-        )
-        return answer
+        return self._change(calls.change_deployment(stream, model, change), reason)
 
     def rebuild_deployment(
         self, stream: str, model: str, without: Sequence[str], *, reason: str = ""
     ) -> dict[str, Any]:
         """Let a deployed model go on as if some records had never been learnt; its new version and offsets."""
-        answer: dict[str, Any] = self.send(
-            calls.because(calls.rebuild_deployment(stream, model, without), reason)
-        )
-        return answer
+        return self._change(calls.rebuild_deployment(stream, model, without), reason)
 
     def begin_rollout(
         self,
@@ -144,14 +131,14 @@ class Client:
         reason: str = "",
     ) -> dict[str, Any]:
         """Ask a model version beside the champion, and let it take its place if it is better (docs/rollouts.md)."""
-        answer: dict[str, Any] = self.send(
-            calls.because(calls.begin_rollout(stream, model, version, plan or {}, learnt=learnt), reason)
-        )
-        return answer
+        return self._change(calls.begin_rollout(stream, model, version, plan or {}, learnt=learnt), reason)
 
     def turn_rollout(self, stream: str, rollout: int, action: str, *, reason: str = "") -> dict[str, Any]:
         """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
-        answer: dict[str, Any] = self.send(calls.because(calls.turn_rollout(stream, rollout, action), reason))
+        return self._change(calls.turn_rollout(stream, rollout, action), reason)
+
+    def _change(self, call: Call, reason: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.send(calls.because(call, reason))
         return answer
 
     def get(self, service: calls.ServiceName, path: str) -> Any:

@@ -124,17 +124,7 @@ Control = (
     | ModelRetired
     | ModelRebuilt
 )
-LogRecord = (
-    Observation
-    | Label
-    | ContractAdopted
-    | ModelDeployed
-    | ModelPromoted
-    | TrafficShared
-    | LearningFrozen
-    | ModelRetired
-    | ModelRebuilt
-)
+LogRecord = Observation | Label | Control
 
 
 class Answer(msgspec.Struct, omit_defaults=True, gc=False):

@@ -376,12 +376,10 @@ class Shard:
 
     def _forget_early(self, other: "Shard") -> None:
         """End the labels without an observation that were left out; one that came second is now the first."""
-        first = {identity: other._early.get(identity, early) for identity, early in self._early.items()}
+        first = {identity: other._early[identity] for identity in self._early if identity in other._early}
         for identity, early in self._early.items():
-            if identity not in other._early or first[identity].offset != early.offset:
+            if identity not in first or first[identity].offset != early.offset:
                 self._emit_unmatched(early.label, self.offset, "ignored")
-                if identity not in other._early:
-                    del first[identity]
         self._early.clear()
         self._early.update(sorted(first.items(), key=lambda item: item[1].offset))
 

@@ -366,9 +366,13 @@ def _moment(text: str) -> int:
 
 
 def _stood(placed: Deployed, decision: Decision) -> views.Stood:
-    return views.Stood(
-        model=placed.model,
-        version=placed.version,
+    place = shown_place(placed, decision)
+    return views.Stood(model=placed.model, version=placed.version, **place.model_dump())
+
+
+def shown_place(placed: Deployed, decision: Decision) -> views.PlaceView:
+    """How a model stood from a decision on, as it is answered."""
+    return views.PlaceView(
         role=placed.role,
         share=placed.share,
         frozen=placed.frozen,

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query
 
 from services.registry import views
-from services.registry.api import ModelName, Number, StreamName, reader, shown_version, told
+from services.registry.api import ModelName, Number, StreamName, reader, shown_place, shown_version, told
 from services.registry.domain.lineage import Life
 from services.registry.registry import Registry
 from services.registry.rollout_api import shown_rollout
@@ -64,17 +64,6 @@ def _shown(stream: str, life: Life) -> views.LifeView:
         learnt=learnt,
         without=left_out,
         contracts=list(life.contracts),
-        places=[
-            views.PlaceView(
-                role=place.deployed.role,
-                share=place.deployed.share,
-                frozen=place.deployed.frozen,
-                decision=place.decision.control.id,
-                decided_at=views.rfc3339(place.decision.made_ms),
-                decided_by=place.decision.made_by,
-                offsets=place.decision.offsets,
-            )
-            for place in life.places
-        ],
+        places=[shown_place(place.deployed, place.decision) for place in life.places],
         ended_at=None if life.ended is None else views.rfc3339(life.ended.made_ms),
     )

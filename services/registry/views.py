@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.registry.domain.rollouts import Plan
+
 Standing = Literal["champion", "challenger", "retired"]
 State = Literal["pending", "effective"]
 
@@ -93,11 +95,9 @@ class Deployments(BaseModel):
     deployments: list[Deployment]
 
 
-class Stood(BaseModel):
-    """A model's place at a moment, and the decision that put it there; offsets: from where on in each partition."""
+class PlaceView(BaseModel):
+    """How a version stood from a decision on; offsets: from where on in each partition."""
 
-    model: str
-    version: int
     role: Standing
     share: float
     frozen: bool
@@ -105,6 +105,13 @@ class Stood(BaseModel):
     decided_at: str
     decided_by: str
     offsets: dict[str, int] | None
+
+
+class Stood(PlaceView):
+    """A model's place at a moment, and the decision that put it there."""
+
+    model: str
+    version: int
 
 
 class LineUpThen(BaseModel):
@@ -215,28 +222,34 @@ class DeploymentMade(BaseModel):
     offsets: dict[str, int] | None
 
 
-def rfc3339(milliseconds: int) -> str:
-    """A time as text, for people."""
-    return (
-        datetime.fromtimestamp(milliseconds / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+_PLAN = Plan()
 
 
 class PlanRequest(Strict):
     """What is asked of a challenger; see docs/rollouts.md."""
 
-    warm_up_labels: int = Field(1_000, description="Labels that the shadow may learn before any count")
-    error_rate: float = Field(0.05, description="How often one that is not better may be called better")
-    harm_rate: float = Field(0.05, description="How often one that is not worse may be called worse")
-    most_labels: int = Field(100_000, description="Labels after which a shadow without a verdict is dropped")
-    canary: list[float] = Field(default=[], description="Shares of the entities that it answers, rising")
-    canary_labels: int = Field(1_000, description="Labels of its own answers at each share")
-    guard_labels: int = Field(
-        10_000, description="Labels for which the old champion stays beside it; 0: none"
+    warm_up_labels: int = Field(
+        _PLAN.warm_up_labels, description="Labels that the shadow may learn before any count"
     )
-    approval: bool = Field(False, description="A second person has to agree before it answers anybody")
+    error_rate: float = Field(
+        _PLAN.error_rate, description="How often one that is not better may be called better"
+    )
+    harm_rate: float = Field(
+        _PLAN.harm_rate, description="How often one that is not worse may be called worse"
+    )
+    most_labels: int = Field(
+        _PLAN.most_labels, description="Labels after which a shadow without a verdict is dropped"
+    )
+    canary: list[float] = Field(
+        default=list(_PLAN.canary), description="Shares of the entities that it answers, rising"
+    )
+    canary_labels: int = Field(_PLAN.canary_labels, description="Labels of its own answers at each share")
+    guard_labels: int = Field(
+        _PLAN.guard_labels, description="Labels for which the old champion stays beside it; 0: none"
+    )
+    approval: bool = Field(
+        _PLAN.approval, description="A second person has to agree before it answers anybody"
+    )
 
 
 class RolloutRequest(Strict):
@@ -311,18 +324,6 @@ class LearntRange(BaseModel):
     before: int | None
 
     model_config = ConfigDict(populate_by_name=True)
-
-
-class PlaceView(BaseModel):
-    """How a version stood from a decision on."""
-
-    role: Standing
-    share: float
-    frozen: bool
-    decision: str
-    decided_at: str
-    decided_by: str
-    offsets: dict[str, int] | None
 
 
 class LifeView(BaseModel):
@@ -400,3 +401,12 @@ class AuditVerdict(BaseModel):
     announced: int
     strange_heads: int
     fault: AuditFault | None
+
+
+def rfc3339(milliseconds: int) -> str:
+    """A time as text, for people."""
+    return (
+        datetime.fromtimestamp(milliseconds / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
