@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from river import dummy, forest, linear_model, naive_bayes, preprocessing, tree
+from river import dummy, forest, naive_bayes
 
-from benchmarks.workload import Labelled, labelled
+from benchmarks.workload import Labelled, labelled, river_model
 from services.registry.domain.evidence import Evidence, weigh
 
 ERROR_RATE = 0.05
@@ -34,16 +34,18 @@ Make = Callable[[int], Any]
 
 def logistic(_: int) -> Any:
     """The README's logistic regression."""
-    return preprocessing.StandardScaler() | linear_model.LogisticRegression()
+    return river_model("logistic")
+
+
+def hoeffding(_: int) -> Any:
+    """The README's tree."""
+    return river_model("tree")
 
 
 DIFFERENCES: dict[str, tuple[Make, Make]] = {
     "prior -> logistic regression": (lambda _: dummy.PriorClassifier(), logistic),
-    "Hoeffding tree -> logistic regression": (lambda _: tree.HoeffdingTreeClassifier(), logistic),
-    "naive Bayes -> Hoeffding tree": (
-        lambda _: naive_bayes.GaussianNB(),
-        lambda _: tree.HoeffdingTreeClassifier(),
-    ),
+    "Hoeffding tree -> logistic regression": (hoeffding, logistic),
+    "naive Bayes -> Hoeffding tree": (lambda _: naive_bayes.GaussianNB(), hoeffding),
     "logistic regression -> forest of 3": (
         logistic,
         lambda seed: forest.ARFClassifier(n_models=3, seed=seed),
@@ -55,7 +57,7 @@ def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nulls", type=int, default=200)
-    parser.add_argument("--null-labels", type=int, default=3_000)
+    parser.add_argument("--null-labels", type=int, default=3_000 + WARM_UP)
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--labels", type=int, default=12_000)
     asked = parser.parse_args()
