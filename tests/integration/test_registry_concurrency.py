@@ -57,14 +57,20 @@ class Operator:
         self._reader.join(10)
 
 
-def test_a_thousand_commands_of_operators_who_are_killed_are_one_history(database: str) -> None:
-    opened = Database(database)
+def registry(url: str, models: str) -> tuple[Database, Trail, Store, RolloutStore]:
+    """A registry's memory with a stream `s` and models of one letter each."""
+    opened = Database(url)
     opened.prepare()
     trail = Trail(opened, SEAL, now_ms)
     store, memory = Store(opened, now_ms, trail), RolloutStore(opened, now_ms, trail)
     store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, ME)
-    for model in "abcd":
+    for model in models:
         store.submit(model, f"digest-{model}", {"model": model}, "", ME)
+    return opened, trail, store, memory
+
+
+def test_a_thousand_commands_of_operators_who_are_killed_are_one_history(database: str) -> None:
+    opened, trail, store, memory = registry(database, "abcd")
     answers: list[list[Any]] = []
     chance, seeds = random.Random(4), iter(range(1, 10_000))
     operators = [Operator(database, next(seeds), answers) for _ in range(OPERATORS)]
@@ -156,13 +162,7 @@ def the_audit_trail_tells_the_same(trail: Trail, decisions: list[Decision]) -> N
 
 
 def test_of_two_who_promote_at_once_one_is_told_that_it_is_done(database: str) -> None:
-    opened = Database(database)
-    opened.prepare()
-    trail = Trail(opened, SEAL, now_ms)
-    store, memory = Store(opened, now_ms, trail), RolloutStore(opened, now_ms, trail)
-    store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, ME)
-    for model in "ab":
-        store.submit(model, f"digest-{model}", {"model": model}, "", ME)
+    opened, _, store, memory = registry(database, "ab")
     store.deploy("s", store.version("a"), "champion", ME)
     for _ in range(10):
         number = memory.begin("s", store.version("b"), "binary", Plan(guard_labels=0), {0: 0}, ME)
@@ -191,14 +191,9 @@ def test_a_challenger_that_leaves_while_its_rollout_begins_takes_part_or_is_gone
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stands already, so beginning takes no decision that a faster one could have overtaken."""
-    opened = Database(database)
-    opened.prepare()
-    trail = Trail(opened, SEAL, now_ms)
-    store, memory = Store(opened, now_ms, trail), RolloutStore(opened, now_ms, trail)
-    store.adopt(StreamContract("s", "binary", [Field("a", "number")]), lambda _: None, from_dict, ME)
-    for model, role in (("a", "champion"), ("b", "challenger")):
-        store.submit(model, f"digest-{model}", {"model": model}, "", ME)
-        store.deploy("s", store.version(model), role, ME)  # type: ignore[arg-type]  # a literal, in a loop
+    opened, _, store, memory = registry(database, "ab")
+    store.deploy("s", store.version("a"), "champion", ME)
+    store.deploy("s", store.version("b"), "challenger", ME)
     told: list[str] = []
 
     def retire() -> None:
