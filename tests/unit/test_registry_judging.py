@@ -49,7 +49,7 @@ class Court:
         self.memory.rollouts.begin("s", self.memory.store.version("new"), "binary", asked, {0: 0, 1: 0}, ANN)
         self.registry = Turning(self.memory)
         self.metrics = CollectorRegistry()
-        self.judge = Judge(self.registry, MemoryHistory(self.broker), self.metrics)  # type: ignore[arg-type]
+        self.judge = Judge(self.registry, MemoryHistory(self.broker), self.metrics)
 
     def outcomes(self, count: int, served: str = "old", *, better: bool = True) -> None:
         """Labels come; `served` answered, the other was asked, and `better` says whether `new` is nearer."""

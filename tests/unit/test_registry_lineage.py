@@ -21,7 +21,7 @@ def journal(*made: tuple[str, bytes]) -> list[Decision]:
     return [
         Decision(
             place + 1, decode_log_record(written), 1000 + place, "me", {"0": 10 * place, "1": 100 * place}
-        )  # type: ignore[arg-type]
+        )
         for place, (_, written) in enumerate(made)
     ]
 

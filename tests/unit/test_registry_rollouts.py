@@ -261,7 +261,7 @@ def test_its_models_are_left_alone_while_it_is_under_way(memory: Memory) -> None
         memory.begin()
     for verb in ("promote", "retire"):
         with pytest.raises(Conflict, match="takes part in rollout 1"):
-            memory.store.change("s", "new", verb, BOB)  # type: ignore[arg-type]
+            memory.store.change("s", "new", verb, BOB)
     memory.store.submit("third", "digest-third", {"model": "third"}, "", ANN)
     with pytest.raises(Conflict, match="old takes part"):
         memory.store.deploy("s", memory.store.version("third"), "champion", BOB)
