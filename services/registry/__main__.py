@@ -23,7 +23,7 @@ from services.registry.database import Database
 from services.registry.domain.audit import Seal
 from services.registry.journal import Journal
 from services.registry.judging import Judge
-from services.registry.lineage_api import build_lineage_routes
+from services.registry.past_api import build_past_routes
 from services.registry.registry import Registry, now_ms
 from services.registry.rollout_api import build_rollout_routes
 from services.registry.rollouts import RolloutStore
@@ -89,7 +89,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
     app.state.registry = registry
     app.include_router(build_routes(registry))
     app.include_router(build_rollout_routes(registry))
-    app.include_router(build_lineage_routes(registry))
+    app.include_router(build_past_routes(registry))
     app.include_router(build_audit_routes(registry))
     return app
 

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from headrace.contracts import odcs
 from headrace.contracts.left_out import parse
 from headrace.contracts.stream import from_dict
-from headrace.contracts.times import parse_ms
 from headrace.errors import Unusable
 from headrace.keys import Key
 from headrace.web import Problem, require
@@ -22,9 +21,8 @@ from services.registry import documents, views
 from services.registry.decisions import Absent
 from services.registry.domain.audit import LONGEST_REASON, By
 from services.registry.domain.controls import Verb
-from services.registry.domain.history import Decision
-from services.registry.domain.lifecycle import Conflict, Deployed
-from services.registry.registry import Registry, now_ms
+from services.registry.domain.lifecycle import Conflict
+from services.registry.registry import Registry
 from services.registry.tables import ContractRow, DeploymentRow, StreamRow, VersionRow
 
 reader = require("reader", "producer")
@@ -300,27 +298,6 @@ def _deployment_routes(router: APIRouter, registry: Registry) -> None:
                 present = _found(registry, stream, model)
             return _change(stream, present, changed=changed, offsets=offsets)
 
-    @router.get(
-        "/streams/{stream}/live",
-        tags=["deployments"],
-        dependencies=[Depends(reader)],
-        summary="Which model was live at any time",
-    )
-    def live(
-        stream: StreamName,
-        at: Annotated[str, Query(max_length=40, description="RFC 3339; left out: now")] = "",
-    ) -> views.LineUpThen:
-        with told():
-            moment = _moment(at)
-            then = registry.live(stream, moment)
-        models = [_stood(placed, then.decided[placed.model]) for placed in then.line_up.values()]
-        return views.LineUpThen(
-            stream=stream,
-            at=views.rfc3339(moment),
-            champion=next((one for one in models if one.role == "champion"), None),
-            models=models,
-        )
-
     @router.post(
         "/streams/{stream}/deployments/{model}/rebuild",
         tags=["deployments"],
@@ -356,31 +333,6 @@ def _found(registry: Registry, stream: str, model: str) -> views.Deployment:
         if row.model == model:
             return _deployment(row, offsets)
     raise Absent(f"{model} is not deployed on {stream}")
-
-
-def _moment(text: str) -> int:
-    try:
-        return parse_ms(text) if text else now_ms()
-    except ValueError as error:
-        raise Unusable(str(error), where="at") from None
-
-
-def _stood(placed: Deployed, decision: Decision) -> views.Stood:
-    place = shown_place(placed, decision)
-    return views.Stood(model=placed.model, version=placed.version, **place.model_dump())
-
-
-def shown_place(placed: Deployed, decision: Decision) -> views.PlaceView:
-    """How a model stood from a decision on, as it is answered."""
-    return views.PlaceView(
-        role=placed.role,
-        share=placed.share,
-        frozen=placed.frozen,
-        decision=decision.control.id,
-        decided_at=views.rfc3339(decision.made_ms),
-        decided_by=decision.made_by,
-        offsets=decision.offsets,
-    )
 
 
 def _change(
