@@ -11,7 +11,7 @@ from typing import Any
 
 from headrace.cli import system as control
 from headrace.cli.home import Home
-from headrace.client import Addresses, Client
+from headrace.client import Addresses, Client, ServiceProblem
 
 PATIENCE_SECONDS = 120.0
 
@@ -45,11 +45,20 @@ class System:
         return total
 
     def wait(self, what: Callable[[], bool]) -> None:
-        """Until it is so; fails after two minutes."""
+        """Until it is so; fails after two minutes. A stream that scoring does not hold (yet, or just now) is a no."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not what():
+        while not self._is_so(what):
             assert time.monotonic() < deadline, "the system did not get there in time"
             time.sleep(0.2)
+
+    @staticmethod
+    def _is_so(what: Callable[[], bool]) -> bool:
+        try:
+            return what()
+        except ServiceProblem as problem:
+            if (problem.status, problem.title) != (404, "Unknown stream"):
+                raise
+            return False
 
 
 @contextmanager

@@ -60,21 +60,12 @@ def events(first: int, count: int) -> list[bytes]:
 
 
 def publish(system: System, lines: list[bytes]) -> None:
-    before = _labels(system)
+    system.wait(lambda: bool(system.total(STREAM)))
+    before = system.total(STREAM)["labels"]
     for start in range(0, len(lines), 500):
         assert system.client.publish(STREAM, lines[start : start + 500], "events").rejected == []
     labels = sum(b'"label"' in line for line in lines)
-    system.wait(lambda: _labels(system) == before + labels)
-
-
-def _labels(system: System, stream: str = STREAM) -> int:
-    """How many scoring has folded; none while it has not yet heard of the stream."""
-    try:
-        return int(system.total(stream)["labels"])
-    except ServiceProblem as problem:
-        if problem.status != 404:
-            raise
-        return 0
+    system.wait(lambda: system.total(STREAM)["labels"] == before + labels)
 
 
 def read(system: System, name: str) -> list[tuple[int, int, dict[str, Any]]]:
@@ -110,7 +101,7 @@ def test_a_model_that_learns_the_log_is_the_one_that_stood_there_from_the_start(
     system.client.deploy("taught", create(system, "stood", LOGISTIC))
     lines = events(0, 600)
     assert system.client.publish("taught", lines, "events").rejected == []
-    system.wait(lambda: _labels(system, "taught") == 600)
+    system.wait(lambda: system.total("taught")["labels"] == 600)
     folder = system.home.path
     (folder / "taught.json").write_text(json.dumps(LOGISTIC), encoding="utf-8")
     command(system, "model", "deploy", "taught", "taught.json", "--challenger", "--learn-log")
