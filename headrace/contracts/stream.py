@@ -10,12 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from headrace.contracts.coherence import MAX_LENGTH, check_coherence
+from headrace.contracts.coherence import MAGNITUDE, MAX_LENGTH, check_coherence
 from headrace.contracts.events import Scalar
 from headrace.errors import Unusable
 
-MAGNITUDE = 1e15
-"""Numbers without declared bounds are held within +- this."""
 FieldType = Literal["string", "integer", "number", "boolean", "time"]
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -108,6 +106,15 @@ class StreamContract(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
 def feature_by_default(contract: StreamContract, field: Field) -> bool:
     """Whether a field that does not say is in `x`: unless it is personal, the id or the event time."""
     return not field.personal and field.name not in (contract.id, contract.event_time)
+
+
+def is_label(task: Task, y: Scalar) -> bool:
+    """Whether `y` can be a label of a stream with this task."""
+    if task == "binary":
+        return y is True or y is False
+    if task == "regression":
+        return isinstance(y, float | int) and not isinstance(y, bool) and abs(y) <= MAGNITUDE
+    return True
 
 
 def from_dict(document: dict[str, Any]) -> StreamContract:

@@ -41,6 +41,12 @@ class Deadlines:
         self._enter(offset)
         self.wait_ms = wait_seconds * 1000
 
+    def put_back(self, identity: str, early: Early) -> None:
+        """Wait again, under what is in force now, for the observation of a label that came before."""
+        deadline = early.label.at + self.wait_ms
+        heappush(self._heap, (deadline, early.offset, identity))
+        self.due = min(self.due, deadline)
+
     def passed(self, now: int, offset: int) -> Iterator[tuple[int, str]]:
         """(deadline, id) of all that came before `offset` and still wait, though due before `now`; first due first."""
         self._enter(offset)

@@ -1,14 +1,13 @@
-"""Edits: what a replay changes of a log before it is folded (`headrace.fold.log.Edit`).
-
-An edit sees records and offsets, a run at a time, and must not depend on where runs end: the same log gives the same
-edited log however it is cut.
-"""
+"""Edits: what a replay changes of a log before it is folded."""
 
 from collections.abc import Callable, Sequence
 
 from headrace.contracts.events import Control, Label, LogRecord, Observation
 from headrace.contracts.left_out import Below
-from headrace.fold.log import Edit
+
+Edit = Callable[[Sequence[LogRecord], Sequence[int]], tuple[Sequence[LogRecord], Sequence[int]]]
+"""Changes records and their offsets, a run at a time. Must not depend on where runs end: the same log gives the same
+edited log however it is cut."""
 
 
 def leaving_out(below: Sequence[Below], partition: int) -> Edit:

@@ -5,17 +5,15 @@ the records come from, in what becomes of the results, and in an `Edit` (what a 
 how a record is read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from headrace.contracts.codec import decode_log_record
 from headrace.contracts.events import LogRecord
+from headrace.fold.edits import Edit
 from headrace.fold.parts import Folded, Refused
 from headrace.fold.shard import Shard
-
-Edit = Callable[[Sequence[LogRecord], Sequence[int]], tuple[Sequence[LogRecord], Sequence[int]]]
-"""Changes a run of decoded records and their offsets before they are folded; must not depend on where runs end."""
 
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, TypeError)
 

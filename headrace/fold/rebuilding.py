@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from headrace.contracts.events import ContractAdopted, Control, LogRecord, ModelDeployed
-from headrace.fold.edits import both, controlling, leaving_out
-from headrace.fold.log import Edit
+from headrace.fold.edits import Edit, both, controlling, leaving_out
 from headrace.fold.parts import Rebuild
 
 

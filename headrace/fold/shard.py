@@ -32,6 +32,7 @@ from headrace.contracts.left_out import Below
 from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.fold.counters import Counters
 from headrace.fold.deadlines import Deadlines
+from headrace.fold.edits import Edit
 from headrace.fold.parts import PLACES, Asked, Early, Folded, Rebuild, Refused, Waiting, place
 from headrace.fold.slot import ModelSlot
 
@@ -53,8 +54,8 @@ class Shard:
     thread-safe: one writer a shard.
     """
 
-    rebuilder: Callable[[Rebuild], "Shard"] | None = None
-    """How to fold the log before this record again, for a `ModelRebuilt`; whoever hosts the shard gives it."""
+    rebuilder: Callable[[Rebuild], tuple["Shard", Edit]] | None = None
+    """How to fold the log before this record again; also tells as what edit. Whoever hosts the shard gives it."""
 
     def __init__(self) -> None:
         self.contract: contracts.StreamContract | None = None
@@ -207,7 +208,7 @@ class Shard:
         if self.contract is None:
             self._refuse(offset, "no_contract", "the log has no contract before this label")
             return
-        if not self._fits(label.y):
+        if not contracts.is_label(self.contract.task, label.y):
             self._refuse(offset, "label_type", f"{label.y!r} is no label of a {self.contract.task} stream")
             return
         if self.contract.task == "multiclass" and not self._is_class(label.y):
@@ -228,14 +229,6 @@ class Shard:
             while len(self._early) > self.contract.limits.early_labels:
                 oldest = next(iter(self._early))
                 self._emit_unmatched(self._early.pop(oldest).label, offset, "unmatched")
-
-    def _fits(self, y: Scalar) -> bool:
-        assert self.contract is not None
-        if self.contract.task == "binary":
-            return y is True or y is False
-        if self.contract.task == "regression":
-            return isinstance(y, float | int) and not isinstance(y, bool) and abs(y) <= 1e15
-        return True
 
     def _is_class(self, y: Scalar) -> bool:
         """Whether `y` is a class that is known, or may become one: models and metrics keep something for each."""
@@ -345,7 +338,7 @@ class Shard:
         slot = ModelSlot(control, self.contract.task, self.offset)
         other: Shard | None = None
         if control.learnt:
-            other = self._fold_again(Rebuild(control.model, -1, (), self.offset, control))
+            other, _ = self._fold_again(Rebuild(control.model, -1, (), self.offset, control))
             slot = other.slots[control.model]
             slot.version, slot.role = control.version, control.role
             slot.since, slot.deployed = self.offset, control
@@ -360,30 +353,36 @@ class Shard:
     def _hand_over(self, before: ModelSlot, control: ModelRebuilt) -> None:
         """Give a model's place to what the log without some records makes of it, its waiting observations too."""
         left_out = (*before.left_out, Below(control.without, self.offset))
-        other = self._fold_again(Rebuild(control.model, before.since, left_out, self.offset, before.deployed))
+        other, edit = self._fold_again(
+            Rebuild(control.model, before.since, left_out, self.offset, before.deployed)
+        )
         slot = other.slots[control.model]
         slot.version, slot.role, slot.left_out = control.version, before.role, left_out
         slot.since, slot.deployed = before.since, before.deployed
         for waiting in self._waiting.values():
             waiting.asked = tuple([one for one in waiting.asked if one[0] is not before])
         self._take_over(slot, other)
-        self._forget_early(other)
+        self._end_left_out(other, edit)
         self.slots[control.model] = slot
         if self.champion is before:
             self.champion = slot
         if self.canary is before:
             self.canary = slot
 
-    def _forget_early(self, other: "Shard") -> None:
-        """End the labels without an observation that were left out; one that came second is now the first."""
-        first = {identity: other._early[identity] for identity in self._early if identity in other._early}
-        for identity, early in self._early.items():
-            if identity not in first or first[identity].offset != early.offset:
-                self._emit_unmatched(early.label, self.offset, "ignored")
-        self._early.clear()
-        self._early.update(sorted(first.items(), key=lambda item: item[1].offset))
+    def _end_left_out(self, other: "Shard", edit: Edit) -> None:
+        """End the early labels that were left out; one that came second is now the first. Every other stays."""
+        early, waiting = self._early, list(self._early.items())
+        kept = set(edit([one.label for _, one in waiting], [one.offset for _, one in waiting])[1])
+        for identity in [identity for identity, one in waiting if one.offset not in kept]:
+            self._emit_unmatched(early.pop(identity).label, self.offset, "ignored")
+            if identity in other._early:
+                early[identity] = other._early[identity]
+                self._deadlines.put_back(identity, early[identity])
+        waiting = sorted(early.items(), key=lambda item: item[1].offset)
+        early.clear()
+        early.update(waiting)
 
-    def _fold_again(self, rebuild: Rebuild) -> "Shard":
+    def _fold_again(self, rebuild: Rebuild) -> tuple["Shard", Edit]:
         if self.rebuilder is None:
             raise Fatal("a model is to be rebuilt, but whoever folds this log has no way to read it again")
         try:

@@ -71,6 +71,11 @@ class HostSettings:
     whole_log: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def member(self) -> str:
+        """Who ran into an error, for its text."""
+        return f"{self.group}, instance {self.instance}"
+
 
 class KafkaHost:
     """Hosts one processor per partition of the topics that `topics` names (asked again between batches)."""
@@ -109,7 +114,9 @@ class KafkaHost:
         self._limit = FIRST_BATCH_RECORDS
         self._consumer = Consumer(self._consumer_settings())
         self._backfill = Backfill(self._consumer, history)
-        self._transactions = Transactions(self._producer_settings(), f"{settings.group}-{settings.instance}")
+        self._transactions = Transactions(
+            self._producer_settings(), f"{settings.group}-{settings.instance}", settings.member
+        )
         self.ready = threading.Event()
         """Set while every assigned partition is past its recovery."""
 
@@ -232,9 +239,7 @@ class KafkaHost:
         error = failure.args[0]
         log.warning("transaction", error=error.str(), fatal=error.fatal(), abort=error.txn_requires_abort())
         if is_fatal(error):
-            raise Fatal(
-                f"{self.settings.group}, instance {self.settings.instance}: {error.str()}"
-            ) from failure
+            raise Fatal(f"{self.settings.member}: {error.str()}") from failure
         self._transactions.abort()
         self._rebuild = True
 

@@ -30,10 +30,15 @@ PRODUCERS = 2
 
 
 class Transactions:
-    """Transactional producers taking turns. Its methods are for one thread; only commits run on another."""
+    """Transactional producers taking turns. Its methods are for one thread; only commits run on another.
 
-    def __init__(self, settings: dict[str, Any], transactional_id: str) -> None:
-        self._writers = [_Writer(settings, f"{transactional_id}-{number}") for number in range(PRODUCERS)]
+    member: whose they are, for the texts of errors.
+    """
+
+    def __init__(self, settings: dict[str, Any], transactional_id: str, member: str) -> None:
+        self._writers = [
+            _Writer(settings, f"{transactional_id}-{number}", member) for number in range(PRODUCERS)
+        ]
         self._to_commit: SimpleQueue[_Commit | None] = SimpleQueue()
         self._under_way: Future[None] | None = None
         # A daemon, as a hanging commit must not keep a process alive that has given up.
@@ -93,15 +98,15 @@ class Transactions:
 class _Writer:
     """One transactional producer."""
 
-    def __init__(self, settings: dict[str, Any], transactional_id: str) -> None:
-        self._id = transactional_id
+    def __init__(self, settings: dict[str, Any], transactional_id: str, member: str) -> None:
+        self._member = member
         self._producer = Producer({**settings, "transactional.id": transactional_id})
 
     def start(self) -> None:
         try:
             self._producer.init_transactions(TIMEOUT_SECONDS)
         except KafkaException as failure:
-            raise Fatal(f"{self._id}: {failure.args[0].str()}") from failure
+            raise Fatal(f"{self._member}: {failure.args[0].str()}") from failure
 
     def begin(self) -> None:
         self._producer.begin_transaction()
@@ -126,7 +131,7 @@ class _Writer:
             self._producer.abort_transaction(TIMEOUT_SECONDS)
         except KafkaException as failure:
             if failure.args[0].code() != KafkaError._STATE:  # _STATE: there was none to abort
-                raise Fatal(f"{self._id}: abort failed: {failure.args[0].str()}") from failure
+                raise Fatal(f"{self._member}: abort failed: {failure.args[0].str()}") from failure
 
 
 _Commit = tuple[Future[None], _Writer, list[TopicPartition], Any]

@@ -1,6 +1,6 @@
 """What a what-if replay changes of a log: other models, another label policy, records left out, a range.
 
-All of it as edits of the one fold (`headrace.fold.log.Edit`), so a replay is a live shard over another log. The control
+All of it as edits of the one fold (`headrace.fold.edits`), so a replay is a live shard over another log. The control
 records of the past go, except contracts: those say what observations and labels mean. The models that are asked follow
 the first contract, as if they had been deployed with it.
 """
@@ -19,8 +19,7 @@ from headrace.contracts.events import (
 )
 from headrace.contracts.left_out import Below
 from headrace.contracts.stream import LabelSpec
-from headrace.fold.edits import both, controlling, leaving_out
-from headrace.fold.log import Edit
+from headrace.fold.edits import Edit, both, controlling, leaving_out
 from headrace.fold.rebuilding import deployed_from_the_start
 from headrace.replay.plan import Plan
 

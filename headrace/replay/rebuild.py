@@ -11,6 +11,7 @@ from collections.abc import Callable
 from headrace import checkpoint
 from headrace.contracts.codec import encode
 from headrace.errors import Unusable
+from headrace.fold.edits import Edit
 from headrace.fold.log import LogFold
 from headrace.fold.parts import Rebuild
 from headrace.fold.rebuilding import edit_of
@@ -39,14 +40,15 @@ class LogRebuilder:
         self._store = store
         self._progress = progress
 
-    def __call__(self, topic: str, partition: int, rebuild: Rebuild) -> Shard:
-        """The shard that holds the rebuilt model, after the record before `rebuild.until`.
+    def __call__(self, topic: str, partition: int, rebuild: Rebuild) -> tuple[Shard, Edit]:
+        """The shard that holds the rebuilt model, after the record before `rebuild.until`; and what it left out.
 
         Raises `Unusable` if the log no longer has what is needed, `Transient` while it cannot be read.
         """
         folder = self._store.within(_folder(topic, partition, rebuild)) if self._store is not None else None
         start, shard = _shortcut(folder, rebuild.until) if folder is not None else (0, Shard())
-        fold = LogFold(shard, edit_of(rebuild, partition))
+        edit = edit_of(rebuild, partition)
+        fold = LogFold(shard, edit)
         stored = start
         for batch in self._history.read(topic, partition, start, rebuild.until):
             fold.fold(batch.offsets, batch.values)
@@ -57,7 +59,7 @@ class LogRebuilder:
                 stored = start
         if folder is not None and start > stored:
             _store(folder, start, shard)
-        return shard
+        return shard, edit
 
 
 def _folder(topic: str, partition: int, rebuild: Rebuild) -> str:

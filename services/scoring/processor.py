@@ -12,13 +12,14 @@ from headrace.contracts.codec import encode
 from headrace.contracts.events import Outcome, Prediction, Rejected
 from headrace.contracts.topics import OUTCOMES, PREDICTIONS, REJECTED, stream_of, topic
 from headrace.errors import Unusable
+from headrace.fold.edits import Edit
 from headrace.fold.log import LogFold
 from headrace.fold.parts import Rebuild, Refused
 from headrace.fold.shard import Shard
 from headrace.processor import Batch, Message, Outputs
 
-Rebuilder = Callable[[str, int, Rebuild], Shard]
-"""Folds (log topic, partition) again as a rebuild says."""
+Rebuilder = Callable[[str, int, Rebuild], tuple[Shard, Edit]]
+"""Folds (log topic, partition) again as a rebuild says; also tells as what edit of the log."""
 
 CHUNK_RECORDS = 256
 """Records decoded, folded and encoded at a time: what is made for them then stays in the processor's cache (measured:

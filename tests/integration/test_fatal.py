@@ -18,6 +18,7 @@ from headrace.kafka.admin import ensure_platform_topics, ensure_stream_topics, i
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.kafka.producer import LogProducer
+from headrace.kafka.transactions import Transactions
 from headrace.processor import Batch, Outputs
 from services.monitor.host import build_host as monitor_host
 from services.monitor.settings import MonitorSettings
@@ -98,6 +99,29 @@ def test_a_host_whose_place_a_twin_has_taken_ends(kafka: str, fresh_name: str, b
     finally:
         producer.close(5.0)
         twin.stop()
+
+
+def test_an_abort_that_fails_says_whose_place_was_taken(kafka: str, fresh_name: str) -> None:
+    """A twin may take the place just while a failed commit is being undone."""
+    ensure_stream_topics(kafka, fresh_name, 1)
+
+    def transactions() -> Transactions:
+        made = Transactions(
+            {"bootstrap.servers": kafka, "linger.ms": 0}, f"id-{fresh_name}", "group, instance one"
+        )
+        made.start()
+        return made
+
+    first = transactions()
+    writer = first._writers[0]
+    writer.begin()
+    writer.produce({(topic(LOG, fresh_name), 0): [{"key": b"k", "value": b"v"}]})
+    assert writer._producer.flush(30) == 0
+    twin = transactions()
+    with pytest.raises(Fatal, match=r"^group, instance one: abort failed: .*fenced"):
+        first.abort()
+    first.close()
+    twin.close()
 
 
 def test_which_errors_are_fatal() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from headrace import checkpoint
@@ -18,11 +18,12 @@ from headrace.contracts.events import (
     ModelDeployed,
     ModelRebuilt,
     Observation,
+    Outcome,
     Prediction,
 )
 from headrace.contracts.left_out import LeftOut, OffsetRange, TimeRange
-from headrace.contracts.stream import Field, LabelSpec, StreamContract
-from headrace.contracts.topics import LOG, PREDICTIONS, STREAM_TOPICS, topic
+from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract
+from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, STREAM_TOPICS, topic
 from headrace.errors import Fatal
 from headrace.fold.slot import ModelSlot
 from headrace.memory import MemoryBroker, MemoryHistory, MemoryHost
@@ -58,6 +59,9 @@ observations = st.builds(
 )  # fmt: skip
 labels = st.builds(
     lambda i, e, at, y, s: encode(Label(i, e, at, y, s)), ids, entities, times, st.booleans(), sources
+)
+good_labels = st.builds(
+    lambda i, e, at, y: encode(Label(i, e, at, y, "good")), ids, entities, times, st.booleans()
 )
 histories = st.lists(st.one_of(observations, observations, labels, labels), max_size=50)
 left_outs = st.one_of(
@@ -102,6 +106,8 @@ class Folded:
             host.step(S_LOG, 0, crash=True)
         host.run_until_idle()
         self.predictions = broker.values(topic(PREDICTIONS, "s"))
+        outcomes = [msgspec.json.decode(value, type=Outcome) for value in broker.values(topic(OUTCOMES, "s"))]
+        self.ended = [(one.id, one.status, one.y) for one in outcomes]
         self.shard = host.runs[S_LOG, 0].processor.shard  # type: ignore[attr-defined]  # a ScoringProcessor
 
     @property
@@ -182,6 +188,40 @@ def test_when_the_first_label_is_left_out_the_second_counts() -> None:
     never = Folded([*physically(log, left_out, len(log)), b"", seen])
     assert undone.slot.learned == never.slot.learned == 1
     assert undone.slot.fingerprint() == never.slot.fingerprint()
+
+
+def test_the_label_that_counts_now_is_waited_for_as_any_other() -> None:
+    wait = CONTRACT.label.wait_seconds * 1000
+    older = encode(Label("older", "x", 0, True))
+    first, second = (encode(Label("i", "x", 5, y, source)) for y, source in ((True, "bad"), (False, "")))
+    past_older, past_both = (
+        encode(Observation(name, "x", wait + at, {"a": 1.0, "b": 1.0})) for name, at in (("o1", 1), ("o2", 6))
+    )
+    log = [*HEAD, DEPLOYED, older, first, second, past_older, rebuilt(LeftOut(sources=["bad"])), past_both]
+    assert Folded(log).ended[-2:] == [("i", "ignored", True), ("i", "unmatched", False)]
+
+
+@slow
+@given(st.lists(st.one_of(observations, good_labels), max_size=60), histories, st.integers(1, 4))
+@example(
+    [
+        encode(Label("early", "x", 0, True, "good")),
+        encode(Observation("seen", "x", 0, {"a": 1.0, "b": 1.0}, "bad")),
+        encode(Label("seen", "x", 0, True, "good")),
+    ],
+    [encode(Observation("early", "x", 0, {"a": 1.0, "b": 1.0}))],
+    1,
+)
+def test_labels_that_were_not_left_out_are_kept_for_every_model(
+    before: list[bytes], after: list[bytes], early_labels: int
+) -> None:
+    """Without their observations more labels wait in the fold that is made again, so its bound ends others there."""
+    bounded = msgspec.structs.replace(CONTRACT, limits=Limits(early_labels=early_labels))
+    head = [encode(ContractAdopted("c", 0, 1, bounded.to_dict())), HEAD[1], DEPLOYED]
+    undone = Folded([*head, *before, rebuilt(LeftOut(sources=["bad"])), *after])
+    plain = Folded([*head, *before, b"", *after])
+    assert undone.ended == plain.ended
+    assert undone.shard.slots["tree"].fingerprint() == plain.shard.slots["tree"].fingerprint()
 
 
 @slow

@@ -195,7 +195,7 @@ def test_without_is_the_log_without_those_records(history: list[Any], texts: lis
     for name in ("live", "tree"):
         assert model(found, name) == approx(model(expected, name))
     # What happened is that of the same observations.
-    if found["counted"]["labelled"]:
+    if found["happened"]["labelled"]:
         assert model(found, "served")["metrics"]["count"] == found["happened"]["labelled"]
 
 

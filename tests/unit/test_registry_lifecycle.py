@@ -59,9 +59,10 @@ def record(sequence, command):
 
 def rebuilding(log, rebuild):
     """What a host does for a `ModelRebuilt`: fold the log so far again."""
-    fold = LogFold(edit=edit_of(rebuild, 0))
+    edit = edit_of(rebuild, 0)
+    fold = LogFold(edit=edit)
     fold.fold(range(len(log)), log)
-    return fold.shard
+    return fold.shard, edit
 
 
 @settings(max_examples=200, deadline=None)
