@@ -28,12 +28,14 @@ class LogFold:
         self.shard = shard or Shard()
         self._edit = edit
 
-    def fold(self, offsets: Sequence[int], values: Sequence[bytes | None]) -> Folded:
+    def fold(
+        self, offsets: Sequence[int], values: Sequence[bytes | None], *, state_only: bool = False
+    ) -> Folded:
         """Fold records (oldest first, with their log offsets); `refused` also names those that do not decode."""
         records, decoded, undecodable = decode(offsets, values)
         if self._edit is not None:
             records, decoded = self._edit(records, decoded)
-        folded = self.shard.fold(records, decoded)
+        folded = self.shard.fold(records, decoded, state_only=state_only)
         if undecodable:
             self.shard.counters.refused += len(undecodable)
             folded.refused = sorted(undecodable + folded.refused)

@@ -65,11 +65,12 @@ class Early(NamedTuple):
 
 
 class Folded:
-    """What a run of records gave, in log order."""
+    """What a run of records gave, in log order. state_only: all that matters is what they made of the shard."""
 
-    __slots__ = ("outcomes", "predictions", "refused")
+    __slots__ = ("outcomes", "predictions", "refused", "state_only")
 
-    def __init__(self) -> None:
+    def __init__(self, *, state_only: bool = False) -> None:
+        self.state_only = state_only
         self.predictions: list[Prediction] = []
         self.outcomes: list[Outcome] = []
         self.refused: list[Refused] = []

@@ -92,9 +92,14 @@ class Shard:
         """For each deployed model, as `model@version`, the sha256 of its state."""
         return {f"{slot.model}@{slot.version}": slot.fingerprint() for slot in self.slots.values()}
 
-    def fold(self, records: Sequence[LogRecord], offsets: Sequence[int]) -> Folded:
-        """Fold records (oldest first, with their log offsets) and return what they gave."""
-        self._out = out = Folded()
+    def fold(
+        self, records: Sequence[LogRecord], offsets: Sequence[int], *, state_only: bool = False
+    ) -> Folded:
+        """Fold records (oldest first, with their log offsets) and return what they gave.
+
+        state_only: nobody asks what they gave, so not all of it is made.
+        """
+        self._out = out = Folded(state_only=state_only)
         for record, offset in zip(records, offsets, strict=True):
             self.offset = offset
             at = record.at
@@ -425,12 +430,15 @@ class Shard:
     # -- emitting ---------------------------------------------------------------------------------------------------
 
     def _emit(self, said: Prediction, status: OutcomeStatus, at: int, offset: int, y: Scalar | None) -> None:
+        assert self.contract is not None
+        kept = self.contract.label.second == "correct" and said.id in self._known
+        if self._out.state_only and not kept:
+            return
         outcome = Outcome(
             said.id, said.entity, at, status, offset, said.at, said.offset, y, None,
             said.model, said.version, said.answer, said.score, said.probabilities, said.challengers,
         )  # fmt: skip
-        assert self.contract is not None
-        if self.contract.label.second == "correct" and said.id in self._known:
+        if kept:
             self._known[said.id] = outcome
         self._out.outcomes.append(outcome)
 

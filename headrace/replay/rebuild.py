@@ -51,7 +51,7 @@ class LogRebuilder:
         fold = LogFold(shard, edit)
         stored = start
         for batch in self._history.read(topic, partition, start, rebuild.until):
-            fold.fold(batch.offsets, batch.values)
+            fold.fold(batch.offsets, batch.values, state_only=True)
             start = batch.offsets[-1] + 1
             self._progress(start, rebuild.until)
             if folder is not None and start - stored >= STORE_RECORDS:

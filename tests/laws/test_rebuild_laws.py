@@ -25,6 +25,7 @@ from headrace.contracts.left_out import LeftOut, OffsetRange, TimeRange
 from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, STREAM_TOPICS, topic
 from headrace.errors import Fatal
+from headrace.fold.log import LogFold
 from headrace.fold.slot import ModelSlot
 from headrace.memory import MemoryBroker, MemoryHistory, MemoryHost
 from headrace.replay.rebuild import LogRebuilder
@@ -159,6 +160,17 @@ def test_with_nothing_left_out_the_model_is_the_one_that_was(
     assert again.said(0) == plain.said(0)
     assert (again.slot.learned, again.slot.version, plain.slot.version) == (plain.slot.learned, 4, 3)
     assert checkpoint.dumps(again.slot.metrics) == checkpoint.dumps(plain.slot.metrics)
+
+
+@slow
+@given(histories, st.sampled_from(["ignore", "correct"]))
+def test_a_fold_that_is_asked_only_for_the_state_comes_to_the_same(log: list[bytes], second: Any) -> None:
+    policy = msgspec.structs.replace(CONTRACT, label=LabelSpec(wait_seconds=10, second=second))
+    log = [encode(ContractAdopted("c", 0, 1, policy.to_dict())), HEAD[1], DEPLOYED, *log]
+    asked, unasked = LogFold(), LogFold()
+    asked.fold(range(len(log)), log)
+    unasked.fold(range(len(log)), log, state_only=True)
+    assert checkpoint.dumps(unasked.shard) == checkpoint.dumps(asked.shard)
 
 
 @slow
