@@ -115,7 +115,7 @@ def fold(path: Path) -> dict[str, Any]:
     for offsets, values in _batches(path):
         for first in range(0, len(offsets), CHUNK_RECORDS):
             part = slice(first, first + CHUNK_RECORDS)
-            log_fold.fold(offsets[part], values[part], state_only=True)
+            log_fold.fold(offsets[part], values[part])
         if (offsets[-1] + 1) * 4 // total > len(memory):
             memory.append(_resident_mb())
     elapsed, spent = time.perf_counter() - start, time.process_time() - cpu

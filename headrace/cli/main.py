@@ -19,6 +19,7 @@ from headrace.cli.models import models_app
 from headrace.cli.output import Output, guarded
 from headrace.cli.past import rebuild, why
 from headrace.cli.replays import replay
+from headrace.cli.retrain import retrain_app
 from headrace.cli.rollouts import rollouts_app
 from headrace.cli.streams import streams_app
 from headrace.cli.undo import undo
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(streams_app, name="stream")
 app.add_typer(models_app, name="model")
 app.add_typer(rollouts_app, name="rollout")
+app.add_typer(retrain_app, name="retrain")
 app.add_typer(audit_app, name="audit")
 app.add_typer(keys_app, name="key")
 for command in (versions, lineage, diff, card):

@@ -136,6 +136,16 @@ def turn_rollout(stream: str, number: int, action: str) -> Call:
     return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),), repeatable=False)
 
 
+def begin_retraining(stream: str, document: dict[str, Any]) -> Call:
+    """Let specifications race over a stream's log for the champion's place (docs/retraining.md)."""
+    return _post("registry", _stream(stream, "retrainings"), document)._replace(repeatable=False)
+
+
+def cancel_retraining(stream: str, number: int) -> Call:
+    """Give a retraining up."""
+    return _post("registry", _stream(stream, f"retrainings/{number}/cancel"), {})._replace(repeatable=False)
+
+
 def because(call: Call, reason: str) -> Call:
     """A call that changes something in the registry, with the reason that its audit trail is to keep."""
     return call._replace(path=f"{call.path}?{urlencode({'reason': reason})}") if reason else call

@@ -137,6 +137,14 @@ class Client:
         """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
         return self._change(calls.turn_rollout(stream, rollout, action), reason)
 
+    def begin_retraining(self, stream: str, document: dict[str, Any], *, reason: str = "") -> dict[str, Any]:
+        """Let specifications race over a stream's log for the champion's place (docs/retraining.md)."""
+        return self._change(calls.begin_retraining(stream, document), reason)
+
+    def cancel_retraining(self, stream: str, retraining: int, *, reason: str = "") -> dict[str, Any]:
+        """Give a retraining up."""
+        return self._change(calls.cancel_retraining(stream, retraining), reason)
+
     def _change(self, call: Call, reason: str) -> dict[str, Any]:
         answer: dict[str, Any] = self.send(calls.because(call, reason))
         return answer

@@ -51,7 +51,8 @@ class ContractAdopted(msgspec.Struct, tag="contract", omit_defaults=True):
 class ModelDeployed(msgspec.Struct, tag="deploy", omit_defaults=True):
     """Control: from this offset on `model` answers. A new champion makes the old one a challenger.
 
-    learnt: it begins as if it had been deployed with the stream's first contract, not with nothing learnt.
+    learnt: it begins as if it had been deployed with the stream's first contract, not with nothing learnt; and as if
+    the records of `without` had never come.
     """
 
     id: str
@@ -61,6 +62,7 @@ class ModelDeployed(msgspec.Struct, tag="deploy", omit_defaults=True):
     specification: dict[str, Any]
     role: Role = "champion"
     learnt: bool = False
+    without: LeftOut = LeftOut()
 
 
 class ModelPromoted(msgspec.Struct, tag="promote", omit_defaults=True):

@@ -28,14 +28,12 @@ class LogFold:
         self.shard = shard or Shard()
         self._edit = edit
 
-    def fold(
-        self, offsets: Sequence[int], values: Sequence[bytes | None], *, state_only: bool = False
-    ) -> Folded:
+    def fold(self, offsets: Sequence[int], values: Sequence[bytes | None]) -> Folded:
         """Fold records (oldest first, with their log offsets); `refused` also names those that do not decode."""
         records, decoded, undecodable = decode(offsets, values)
         if self._edit is not None:
             records, decoded = self._edit(records, decoded)
-        folded = self.shard.fold(records, decoded, state_only=state_only)
+        folded = self.shard.fold(records, decoded)
         if undecodable:
             self.shard.counters.refused += len(undecodable)
             folded.refused = sorted(undecodable + folded.refused)

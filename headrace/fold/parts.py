@@ -64,13 +64,21 @@ class Early(NamedTuple):
     offset: int
 
 
+def corrected(first: Outcome, label: Label, offset: int) -> Outcome:
+    """The outcome that a second label makes of an earlier one."""
+    return Outcome(
+        first.id, first.entity, label.at, "corrected", offset, first.observed_at, first.prediction_offset,
+        label.y, first.y, first.model, first.version, first.answer, first.score, first.probabilities,
+        first.challengers,
+    )  # fmt: skip
+
+
 class Folded:
-    """What a run of records gave, in log order. state_only: all that matters is what they made of the shard."""
+    """What a run of records gave, in log order."""
 
-    __slots__ = ("outcomes", "predictions", "refused", "state_only")
+    __slots__ = ("outcomes", "predictions", "refused")
 
-    def __init__(self, *, state_only: bool = False) -> None:
-        self.state_only = state_only
+    def __init__(self) -> None:
         self.predictions: list[Prediction] = []
         self.outcomes: list[Outcome] = []
         self.refused: list[Refused] = []

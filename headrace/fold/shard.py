@@ -25,6 +25,7 @@ from headrace.contracts.events import (
     Outcome,
     OutcomeStatus,
     Prediction,
+    Role,
     Scalar,
     TrafficShared,
 )
@@ -33,7 +34,7 @@ from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.fold.counters import Counters
 from headrace.fold.deadlines import Deadlines
 from headrace.fold.edits import Edit
-from headrace.fold.parts import PLACES, Asked, Early, Folded, Rebuild, Refused, Waiting, place
+from headrace.fold.parts import PLACES, Asked, Early, Folded, Rebuild, Refused, Waiting, corrected, place
 from headrace.fold.slot import ModelSlot
 
 CONTROLS_REMEMBERED = 1_000
@@ -92,14 +93,9 @@ class Shard:
         """For each deployed model, as `model@version`, the sha256 of its state."""
         return {f"{slot.model}@{slot.version}": slot.fingerprint() for slot in self.slots.values()}
 
-    def fold(
-        self, records: Sequence[LogRecord], offsets: Sequence[int], *, state_only: bool = False
-    ) -> Folded:
-        """Fold records (oldest first, with their log offsets) and return what they gave.
-
-        state_only: nobody asks what they gave, so not all of it is made.
-        """
-        self._out = out = Folded(state_only=state_only)
+    def fold(self, records: Sequence[LogRecord], offsets: Sequence[int]) -> Folded:
+        """Fold records (oldest first, with their log offsets) and return what they gave."""
+        self._out = out = Folded()
         for record, offset in zip(records, offsets, strict=True):
             self.offset = offset
             at = record.at
@@ -270,12 +266,7 @@ class Shard:
             slot = self.slots.get(said.model)
             if slot is not None and slot.version == said.version:
                 slot.metrics.correct(first.y, label.y, said)
-        revised = Outcome(
-            first.id, first.entity, label.at, "corrected", offset, first.observed_at, first.prediction_offset,
-            label.y, first.y, first.model, first.version, first.answer, first.score, first.probabilities,
-            first.challengers,
-        )  # fmt: skip
-        self._known[label.id] = revised
+        self._known[label.id] = revised = corrected(first, label, offset)
         self._out.outcomes.append(revised)
 
     # -- time -------------------------------------------------------------------------------------------------------
@@ -343,10 +334,9 @@ class Shard:
         slot = ModelSlot(control, self.contract.task, self.offset)
         other: Shard | None = None
         if control.learnt:
-            other, _ = self._fold_again(Rebuild(control.model, -1, (), self.offset, control))
-            slot = other.slots[control.model]
-            slot.version, slot.role = control.version, control.role
-            slot.since, slot.deployed = self.offset, control
+            left_out = (Below(control.without, self.offset),) if control.without else ()
+            rebuild = Rebuild(control.model, -1, left_out, self.offset, control)
+            slot, other, _ = self._fold_again(rebuild, control.version, control.role, self.offset)
         if before is not None:
             self._leave(before)
         if other is not None:
@@ -358,12 +348,8 @@ class Shard:
     def _hand_over(self, before: ModelSlot, control: ModelRebuilt) -> None:
         """Give a model's place to what the log without some records makes of it, its waiting observations too."""
         left_out = (*before.left_out, Below(control.without, self.offset))
-        other, edit = self._fold_again(
-            Rebuild(control.model, before.since, left_out, self.offset, before.deployed)
-        )
-        slot = other.slots[control.model]
-        slot.version, slot.role, slot.left_out = control.version, before.role, left_out
-        slot.since, slot.deployed = before.since, before.deployed
+        rebuild = Rebuild(control.model, before.since, left_out, self.offset, before.deployed)
+        slot, other, edit = self._fold_again(rebuild, control.version, before.role, before.since)
         for waiting in self._waiting.values():
             waiting.asked = tuple([one for one in waiting.asked if one[0] is not before])
         self._take_over(slot, other)
@@ -387,13 +373,20 @@ class Shard:
         early.clear()
         early.update(waiting)
 
-    def _fold_again(self, rebuild: Rebuild) -> tuple["Shard", Edit]:
+    def _fold_again(
+        self, rebuild: Rebuild, version: int, role: Role, since: int
+    ) -> tuple[ModelSlot, "Shard", Edit]:
+        """The model as the log makes it, the shard that holds what waits for it there, and what was changed."""
         if self.rebuilder is None:
             raise Fatal("a model is to be rebuilt, but whoever folds this log has no way to read it again")
         try:
-            return self.rebuilder(rebuild)
+            other, edit = self.rebuilder(rebuild)
         except Unusable as error:  # refusing the record would make the state depend on what can be read today
             raise Fatal(f"{rebuild.model} cannot be rebuilt: {error}") from None
+        slot = other.slots[rebuild.model]
+        slot.version, slot.role, slot.left_out = version, role, rebuild.without
+        slot.since, slot.deployed = since, rebuild.deployed
+        return slot, other, edit
 
     def _take_over(self, slot: ModelSlot, other: "Shard") -> None:
         """Let a model of another shard learn, when their labels come, what waits there and here."""
@@ -430,15 +423,12 @@ class Shard:
     # -- emitting ---------------------------------------------------------------------------------------------------
 
     def _emit(self, said: Prediction, status: OutcomeStatus, at: int, offset: int, y: Scalar | None) -> None:
-        assert self.contract is not None
-        kept = self.contract.label.second == "correct" and said.id in self._known
-        if self._out.state_only and not kept:
-            return
         outcome = Outcome(
             said.id, said.entity, at, status, offset, said.at, said.offset, y, None,
             said.model, said.version, said.answer, said.score, said.probabilities, said.challengers,
         )  # fmt: skip
-        if kept:
+        assert self.contract is not None
+        if self.contract.label.second == "correct" and said.id in self._known:
             self._known[said.id] = outcome
         self._out.outcomes.append(outcome)
 

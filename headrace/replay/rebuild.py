@@ -51,7 +51,7 @@ class LogRebuilder:
         fold = LogFold(shard, edit)
         stored = start
         for batch in self._history.read(topic, partition, start, rebuild.until):
-            fold.fold(batch.offsets, batch.values, state_only=True)
+            fold.fold(batch.offsets, batch.values)
             start = batch.offsets[-1] + 1
             self._progress(start, rebuild.until)
             if folder is not None and start - stored >= STORE_RECORDS:
@@ -60,6 +60,11 @@ class LogRebuilder:
         if folder is not None and start > stored:
             _store(folder, start, shard)
         return shard, edit
+
+
+def forget(store: SnapshotStore, topic: str, partition: int, rebuild: Rebuild) -> None:
+    """Remove the shortcut of a rebuild."""
+    store.within(_folder(topic, partition, rebuild)).sweep(set())
 
 
 def _folder(topic: str, partition: int, rebuild: Rebuild) -> str:

@@ -196,7 +196,7 @@ def fold_again(
     for batch in _cut_at(_until(history.read(log, partition, begin, end), at, verdict), sorted(marks)):
         while due and due[-1] <= batch.offsets[0]:
             meet(due.pop())
-        folded = fold.fold(batch.offsets, batch.values, state_only=not compare)
+        folded = fold.fold(batch.offsets, batch.values)
         verdict.records += len(batch.offsets)
         if said is not None and became is not None:
             said.hold_against(folded.predictions)

@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from headrace.archive.history import with_archive
 from headrace.errors import Fatal
 from headrace.kafka.history import KafkaHistory
 from headrace.keys import KeyRing
@@ -25,11 +26,14 @@ from services.registry.journal import Journal
 from services.registry.judging import Judge
 from services.registry.past_api import build_past_routes
 from services.registry.registry import Registry, now_ms
+from services.registry.retraining_api import build_retraining_routes
+from services.registry.retrainings import RetrainingStore
 from services.registry.rollout_api import build_rollout_routes
 from services.registry.rollouts import RolloutStore
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
 from services.registry.trail import Trail
+from services.registry.training import Trainer
 
 if TYPE_CHECKING:
     from services.registry.archiving import Archiving
@@ -53,17 +57,27 @@ def compose(settings: RegistrySettings) -> FastAPI:
     metrics = CollectorRegistry()
     judge = Judge(registry, KafkaHistory(settings.bootstrap), metrics)
     archiving = _archiving(settings, registry, metrics)
+    trainer = Trainer(
+        registry,
+        RetrainingStore(database, now_ms, trail),
+        with_archive(KafkaHistory(settings.bootstrap), settings.archive),
+        settings.states,
+        metrics,
+        settings.trial_processes,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         settling = threading.Thread(target=registry.keep_settled, name="settling", daemon=True)
         settling.start()
         judge.start()
+        trainer.start()
         if archiving is not None:
             archiving.start()
         yield
         registry.stop()
         judge.stop()
+        trainer.stop()
         if archiving is not None:
             archiving.stop()
         settling.join(10.0)
@@ -91,6 +105,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
     app.include_router(build_rollout_routes(registry))
     app.include_router(build_past_routes(registry))
     app.include_router(build_audit_routes(registry))
+    app.include_router(build_retraining_routes(trainer))
     return app
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from services.registry.database import compare_and_set
 from services.registry.domain.lifecycle import Conflict, Deployed, LineUp, Standing
 from services.registry.domain.rollouts import Rollout
-from services.registry.tables import ControlRow, DeploymentRow, RolloutRow, StreamRow
+from services.registry.tables import ControlRow, DeploymentRow, RolloutRow, StreamRow, VersionRow
 
 
 class Absent(Exception):
@@ -88,6 +88,27 @@ def decide(
     )
     session.flush()
     session.refresh(row)
+
+
+def to_be_placed(session: Session, before: LineUp, chosen: VersionRow) -> VersionRow:
+    """The version that stands there if this one is put there.
+
+    What is deployed is a specification: of a rebuild the one it came from, and where that one stands rebuilt it has its
+    place already. Else to deploy it once more would replace what was rebuilt by an untrained model.
+    """
+    model, version = chosen.model, _specified(session, chosen.model, chosen.version)
+    present = before.get(model)
+    if present is not None and present.role != "retired":
+        stands = _specified(session, model, present.version) == version
+        version = present.version if stands else version
+    return session.get_one(VersionRow, (model, version))
+
+
+def _specified(session: Session, model: str, version: int) -> int:
+    """The version that a version is a rebuild of, itself if it is none."""
+    while (parent := session.get_one(VersionRow, (model, version)).parent) is not None:
+        version = parent
+    return version
 
 
 def _place(

@@ -197,12 +197,22 @@ class Registry:
     # -- rollouts -----------------------------------------------------------------------------------------------------
 
     def begin(
-        self, stream: str, model: str, version: int | None, plan: Plan, by: By, *, learnt: bool = False
+        self,
+        stream: str,
+        model: str,
+        version: int | None,
+        plan: Plan,
+        by: By,
+        *,
+        learnt: bool = False,
+        without: LeftOut = LeftOut(),  # noqa: B008  # it is frozen
     ) -> int:
         """Begin to roll a model version out: beside the champion first, judged by what comes from now on."""
         chosen, task = self._fitting(stream, model, version)
         positions = self._log.outcomes(stream)
-        number = self.rollouts.begin(stream, chosen, task, check(plan), positions, by, learnt=learnt)
+        number = self.rollouts.begin(
+            stream, chosen, task, check(plan), positions, by, learnt=learnt, without=without
+        )
         self._finish(stream)
         return number
 

@@ -11,9 +11,18 @@ import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from headrace.contracts.left_out import LeftOut
 from headrace.contracts.stream import Task
 from services.registry.database import Database, compare_and_set
-from services.registry.decisions import Absent, decide, deciding, line_up, rollout_of, stream_row
+from services.registry.decisions import (
+    Absent,
+    decide,
+    deciding,
+    line_up,
+    rollout_of,
+    stream_row,
+    to_be_placed,
+)
 from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
 from services.registry.domain.evidence import Evidence
@@ -45,10 +54,11 @@ class RolloutStore:
         by: By,
         *,
         learnt: bool = False,
+        without: LeftOut = LeftOut(),  # noqa: B008  # it is frozen
     ) -> int:
         """Put a version beside the champion, to be judged by the outcomes from `positions` on; the rollout's number.
 
-        learnt: it begins with what the log would have taught it, unless it stands there already.
+        learnt: it begins with what the log would have taught it, but for `without`, unless it stands there already.
         Raises `Conflict`, `Absent`.
         """
 
@@ -68,23 +78,25 @@ class RolloutStore:
             if under_way is not None:
                 raise Conflict(f"rollout {under_way} of {stream} is under way: let it end, or abort it first")
             now = self._now_ms()
-            after = lifecycle.deploy(before, chosen.model, chosen.version, chosen.digest, "challenger")
+            placed = to_be_placed(session, before, chosen)
+            after = lifecycle.deploy(before, placed.model, placed.version, placed.digest, "challenger")
             if after is not None:
                 made = controls.deployed(
                     stream,
                     row.sequence + 1,
-                    chosen.model,
-                    chosen.version,
-                    chosen.specification,
+                    placed.model,
+                    placed.version,
+                    placed.specification,
                     "challenger",
                     learnt=learnt,
+                    without=without,
                 )
-                decide(session, row, before, after, made, now, by.name, placed=chosen.model)
+                decide(session, row, before, after, made, now, by.name, placed=placed.model)
             number = 1 + (
                 session.scalar(select(func.max(RolloutRow.number)).where(RolloutRow.stream == stream)) or 0
             )
             rollout = Rollout(
-                Contender(chosen.model, chosen.version),
+                Contender(placed.model, placed.version),
                 Contender(champion.model, champion.version),
                 task,
                 plan,

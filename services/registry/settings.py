@@ -1,9 +1,12 @@
 """Settings of the registry: the only place where it reads the environment."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.registry.steps import States
 
 
 class RegistrySettings(BaseSettings):
@@ -27,6 +30,9 @@ class RegistrySettings(BaseSettings):
     archive_keep_records: int = Field(0, ge=0, validation_alias="HEADRACE_ARCHIVE_KEEP_RECORDS")
     """Newest offsets of a partition that stay in Kafka though archived; older ones are removed; 0: none are."""
 
+    trial_processes: int = Field(1, ge=1, le=64, validation_alias="HEADRACE_TRIAL_PROCESSES")
+    """Trials of a retraining that run at once, each a process of its own."""
+
     audit_key: Path | None = None
     """File of the secret that signs the audit trail; unset: `audit.key` in the home, made at the first start."""
 
@@ -39,6 +45,15 @@ class RegistrySettings(BaseSettings):
     def audit_key_file(self) -> Path:
         """The secret that signs the audit trail; made on first start, mode 0600."""
         return self.audit_key or self.home / "audit.key"
+
+    @property
+    def states(self) -> States:
+        """Where trials read the log and keep what they learn: where scoring, on the same machine, will look for it."""
+        # A trial's task says all that it needs; the database's password is none of it.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        return States(
+            self.bootstrap, self.home / "snapshots", self.home / "snapshot.key", self.archive, environment
+        )
 
     @property
     def database(self) -> str:

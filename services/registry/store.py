@@ -12,7 +12,15 @@ from sqlalchemy.orm import Session
 from headrace.contracts.left_out import LeftOut, describe
 from headrace.contracts.stream import StreamContract
 from services.registry.database import Database
-from services.registry.decisions import Absent, decide, deciding, line_up, stream_row, undisturbed
+from services.registry.decisions import (
+    Absent,
+    decide,
+    deciding,
+    line_up,
+    stream_row,
+    to_be_placed,
+    undisturbed,
+)
 from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
 from services.registry.tables import ContractRow, ControlRow, DeploymentRow, ModelRow, StreamRow, VersionRow
@@ -206,19 +214,13 @@ class Store:
 
         learnt: it begins with what the log would have taught it.
 
-        What is deployed is a specification: of a rebuild the one it came from, and where that one stands rebuilt it has
-        its place already. Else to deploy it once more would replace what was rebuilt by an untrained model.
         """
 
         def work(session: Session) -> bool:
             row = deciding(session, stream)
             before = line_up(session, stream)
-            model, version = chosen.model, _specified(session, chosen.model, chosen.version)
-            present = before.get(model)
-            if present is not None and present.role != "retired":
-                stands = _specified(session, model, present.version) == version
-                version = present.version if stands else version
-            placed = session.get_one(VersionRow, (model, version))
+            placed = to_be_placed(session, before, chosen)
+            model, version = placed.model, placed.version
             after = lifecycle.deploy(before, model, version, placed.digest, role)
             if after is None:
                 return False
@@ -330,13 +332,6 @@ def _latest_contract(session: Session, stream: str) -> ContractRow | None:
         select(ContractRow).where(ContractRow.stream == stream).order_by(ContractRow.version.desc()).limit(1)
     )
     return session.scalar(query)
-
-
-def _specified(session: Session, model: str, version: int) -> int:
-    """The version that a version is a rebuild of, itself if it is none."""
-    while (parent := session.get_one(VersionRow, (model, version)).parent) is not None:
-        version = parent
-    return version
 
 
 def _latest_version(session: Session, model: str) -> int:

@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 CHANGES = {
     1: ("model_versions ADD COLUMN parent BIGINT", "model_versions ADD COLUMN without JSON"),
     2: ("deployments ADD COLUMN share FLOAT NOT NULL DEFAULT 0",),
     3: (),
+    4: (),
 }
 """By schema: what makes the next of it, besides tables that are new."""
 
@@ -141,3 +142,23 @@ class AuditRow(Base):
     why: Mapped[str]
     previous: Mapped[str]
     digest: Mapped[str]
+
+
+class RetrainingRow(Base):
+    """A retraining (`domain.retraining`). state: its plain form; progress: offsets folded and to be, by trial.
+
+    writes: counts the changes; whoever changes it raises that only if nobody else has. holder: the process that runs
+    it, until held_until_ms. open: something is still to be done.
+    """
+
+    __tablename__ = "retrainings"
+    stream: Mapped[str] = mapped_column(ForeignKey("streams.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    writes: Mapped[int]
+    open: Mapped[bool]
+    state: Mapped[dict[str, Any]]
+    progress: Mapped[dict[str, Any]]
+    holder: Mapped[str]
+    held_until_ms: Mapped[int]
+    created_ms: Mapped[int]
+    changed_ms: Mapped[int]

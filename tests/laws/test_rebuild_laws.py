@@ -25,7 +25,6 @@ from headrace.contracts.left_out import LeftOut, OffsetRange, TimeRange
 from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, STREAM_TOPICS, topic
 from headrace.errors import Fatal
-from headrace.fold.log import LogFold
 from headrace.fold.slot import ModelSlot
 from headrace.memory import MemoryBroker, MemoryHistory, MemoryHost
 from headrace.replay.rebuild import LogRebuilder
@@ -163,17 +162,6 @@ def test_with_nothing_left_out_the_model_is_the_one_that_was(
 
 
 @slow
-@given(histories, st.sampled_from(["ignore", "correct"]))
-def test_a_fold_that_is_asked_only_for_the_state_comes_to_the_same(log: list[bytes], second: Any) -> None:
-    policy = msgspec.structs.replace(CONTRACT, label=LabelSpec(wait_seconds=10, second=second))
-    log = [encode(ContractAdopted("c", 0, 1, policy.to_dict())), HEAD[1], DEPLOYED, *log]
-    asked, unasked = LogFold(), LogFold()
-    asked.fold(range(len(log)), log)
-    unasked.fold(range(len(log)), log, state_only=True)
-    assert checkpoint.dumps(unasked.shard) == checkpoint.dumps(asked.shard)
-
-
-@slow
 @given(histories, histories, histories, left_outs)
 def test_a_rebuilt_model_is_that_of_the_log_without_the_records(
     before: list[bytes], between: list[bytes], after: list[bytes], left_out: LeftOut
@@ -290,6 +278,24 @@ def test_one_that_learnt_before_is_the_one_that_stood_there_from_the_start(
         stood.slot.learned, "challenger", end - 1,
     )  # fmt: skip
     assert checkpoint.dumps(learnt.slot.metrics) == checkpoint.dumps(stood.slot.metrics)
+
+
+@slow
+@given(histories, histories, left_outs)
+def test_one_may_have_learnt_the_log_without_some_records(
+    before: list[bytes], after: list[bytes], left_out: LeftOut
+) -> None:
+    told = {value.split(b'"')[7] for value in before}
+    fresh = [value for value in after if value.split(b'"')[7] not in told]
+    deployed = encode(ModelDeployed("d2", 0, "model", 3, MODEL, "challenger", learnt=True, without=left_out))
+    learnt = Folded([*HEAD, b"", *before, deployed, *fresh])
+    log = [*HEAD, DEPLOYED, *before, b""]
+    stood = Folded([*physically(log, left_out, len(log)), *fresh])
+    assert learnt.slot.fingerprint() == stood.slot.fingerprint()
+    assert learnt.said(len(log)) == stood.said(len(log))
+    undone = Folded([*HEAD, b"", *before, deployed, rebuilt(LeftOut(["y"])), *fresh])
+    never = Folded([*physically(physically(log, left_out, len(log)), LeftOut(["y"]), len(log)), b"", *fresh])
+    assert undone.slot.fingerprint() == never.slot.fingerprint()
 
 
 @slow

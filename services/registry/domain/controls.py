@@ -39,10 +39,15 @@ def deployed(
     role: Literal["champion", "challenger"],
     *,
     learnt: bool = False,
+    without: LeftOut = LeftOut(),  # noqa: B008  # it is frozen
 ) -> tuple[str, bytes]:
-    """Id and bytes of the record that puts a model on the stream; learnt: with what the log would have taught it."""
+    """Id and bytes of the record that puts a model on the stream.
+
+    learnt: with what the log would have taught it, but for `without`.
+    """
     identity = f"deploy/{stream}/{model}/{version}/{sequence}"
-    return _written(ModelDeployed(identity, NO_EVENT_TIME, model, version, specification, role, learnt))
+    control = ModelDeployed(identity, NO_EVENT_TIME, model, version, specification, role, learnt, without)
+    return _written(control)
 
 
 def rebuilt(stream: str, sequence: int, model: str, version: int, without: LeftOut) -> tuple[str, bytes]:

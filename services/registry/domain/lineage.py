@@ -74,7 +74,8 @@ def lives(decisions: Iterable[Decision]) -> list[Life]:
                     places=(),
                 )
             elif begins:
-                now[model] = Life(model, deployed.version, decision, (), (contract,), (), None)
+                without = (control.without,) if isinstance(control, ModelDeployed) and control.without else ()
+                now[model] = Life(model, deployed.version, decision, without, (contract,), (), None)
             if model in now and (begins or deployed != line_up.get(model)):
                 life = now[model]
                 now[model] = life._replace(places=(*life.places, Place(decision, deployed)))

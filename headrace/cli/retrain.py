@@ -1,0 +1,208 @@
+"""`headrace retrain`: specifications race over a stream's log for the champion's place."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headrace.cli.common import Json, Reason, client_of
+from headrace.cli.home import Home
+from headrace.cli.models import read_specification
+from headrace.cli.output import Output, duration, guarded
+from headrace.cli.progress import Bar
+from headrace.client import Client, calls
+from headrace.errors import Unusable
+
+retrain_app = typer.Typer(
+    help="Specifications race over a stream's log for the champion's place.", no_args_is_help=True
+)
+
+StreamArgument = Annotated[str, typer.Argument(help="Name of the stream.")]
+NumberOption = Annotated[
+    int | None, typer.Option("--retraining", min=1, help="Its number (default: the newest).")
+]
+LOOK_SECONDS = 0.5
+WIDEST = 70
+"""Characters of a specification in a table."""
+
+
+@retrain_app.command()
+@guarded
+def start(  # noqa: PLR0913, PLR0917  # one option each
+    stream: StreamArgument,
+    search: Annotated[
+        Path,
+        typer.Argument(help="What is tried (YAML or JSON): candidates, space.", exists=True, dir_okay=False),
+    ],
+    name: Annotated[str, typer.Option(help="The winner's name (default: beside the champion's).")] = "",
+    last: Annotated[
+        int | None,
+        typer.Option(min=1, help="Learn about so many of the newest records (default: the whole log)."),
+    ] = None,
+    only_register: Annotated[
+        bool, typer.Option("--only-register", help="Begin no rollout of the winner.")
+    ] = False,
+    whatever: Annotated[
+        bool, typer.Option("--whatever", help="Go on with the winner even if it lost more than the champion.")
+    ] = False,
+    cpu_seconds: Annotated[float | None, typer.Option(min=1, help="Processor time of each trial.")] = None,
+    wall_seconds: Annotated[float | None, typer.Option(min=1, help="Time that each trial may take.")] = None,
+    memory_mb: Annotated[int | None, typer.Option(min=1, help="Memory of each trial.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it to its end.")] = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Begin a race; the winner is rolled out if it lost less than the champion on the same labels."""
+    home, output = Home.from_environment(), Output(as_json)
+    limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds, "memory_mb": memory_mb}
+    document: dict[str, Any] = {
+        "search": read_specification(search),
+        "model": name,
+        "last": last,
+        "whatever": whatever,
+        "limits": {limit: value for limit, value in limits.items() if value is not None},
+    }
+    if only_register:
+        document["plan"] = None
+    with client_of(home) as client:
+        found = client.begin_retraining(stream, document, reason=reason)
+        if follow:
+            found = _followed(output, client, found)
+    output.answer(found)
+    _tell(output, found)
+    if found["status"] == "racing":
+        output.next(f"headrace retrain status {stream} --follow    watches it to its end")
+
+
+@retrain_app.command()
+@guarded
+def status(
+    stream: StreamArgument,
+    retraining: NumberOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it to its end.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a retraining: its trials, what they lost, what came of it."""
+    home, output = Home.from_environment(), Output(as_json)
+    with client_of(home) as client:
+        found = _found(client, stream, retraining)
+        if follow:
+            found = _followed(output, client, found)
+    output.answer(found)
+    _tell(output, found)
+
+
+@retrain_app.command("list")
+@guarded
+def list_retrainings(stream: StreamArgument, as_json: Json = False) -> None:
+    """List a stream's newest retrainings."""
+    home, output = Home.from_environment(), Output(as_json)
+    with client_of(home) as client:
+        found = client.get("registry", calls.stream_path(stream, "retrainings"))
+    output.answer(found)
+    rows = [
+        [*(one[name] for name in ("retraining", "created_at", "asked_by", "cause", "status", "says"))]
+        for one in found["retrainings"]
+    ]
+    output.table(("retraining", "begun", "by", "cause", "status", "came of it"), rows)
+
+
+@retrain_app.command()
+@guarded
+def cancel(
+    stream: StreamArgument, retraining: NumberOption = None, reason: Reason = "", as_json: Json = False
+) -> None:
+    """Give a retraining up."""
+    home, output = Home.from_environment(), Output(as_json)
+    with client_of(home) as client:
+        number = _found(client, stream, retraining)["retraining"]
+        found = client.cancel_retraining(stream, number, reason=reason)
+    output.answer(found)
+    _tell(output, found)
+
+
+def _found(client: Client, stream: str, number: int | None) -> dict[str, Any]:
+    if number is not None:
+        found: dict[str, Any] = client.get("registry", calls.stream_path(stream, f"retrainings/{number}"))
+        return found
+    newest = client.get("registry", f"{calls.stream_path(stream, 'retrainings')}?limit=1")["retrainings"]
+    if not newest:
+        raise Unusable(f"{stream} has no retraining; begin one: headrace retrain start {stream} SEARCH.yaml")
+    return dict(newest[0])
+
+
+def _followed(output: Output, client: Client, found: dict[str, Any]) -> dict[str, Any]:
+    """The same at its end, watched meanwhile."""
+    stream, number = found["stream"], found["retraining"]
+    with Bar(output, f"retraining {number} of {stream}", None) as bar:
+        while found["status"] in ("racing", "handing_over"):
+            under_way = [one["progress"] for one in found["trials"] if one["progress"]]
+            racing = sum(one["state"] == "racing" for one in found["trials"])
+            note = f"rung {found['rung'] + 1} of {len(found['rungs'])}, {racing} trials racing"
+            bar.total = sum(of for _, of in under_way) or None
+            bar.update(sum(done for done, _ in under_way), note)
+            time.sleep(LOOK_SECONDS)
+            found = _found(client, stream, number)
+    return found
+
+
+def _tell(output: Output, found: dict[str, Any]) -> None:
+    says = f": {found['says']}" if found["says"] else ""
+    output.say(
+        f"retraining {found['retraining']} of {found['stream']}: {found['status'].replace('_', ' ')}{says}"
+    )
+    columns = (
+        "trial",
+        "state",
+        *(f"loss at {part:.0%}" for part in found["rungs"]),
+        "CPU",
+        "MB",
+        "specification",
+    )
+    rows = []
+    for one in found["trials"]:
+        losses = [rung["loss"] for rung in one["rungs"]]
+        rows.append(
+            [
+                f"{one['trial']} (champion's)" if one["reference"] else str(one["trial"]),
+                one["why"] or one["state"],
+                *("" if loss is None else f"{loss:.5f}" for loss in losses),
+                *[""] * (len(found["rungs"]) - len(losses)),
+                duration(sum(rung["cpu_seconds"] for rung in one["rungs"])),
+                f"{max((rung['memory_mb'] for rung in one['rungs']), default=0):.0f}",
+                _in_short(one["specification"]),
+            ]
+        )
+    output.table(columns, rows)
+    if found["served"] is not None:
+        served = found["served"]
+        output.say(
+            f"the champion {found['champion']} lost {served['loss']:.5f} an event on the {served['labels']:,} labels "
+            "that decided"
+        )
+    if found["gain"] is not None:
+        output.say(f"the winner lost {abs(found['gain']):.5f} {'less' if found['gain'] > 0 else 'more'}")
+
+
+def _in_short(specification: dict[str, Any]) -> str:
+    """A specification's steps, in a line."""
+    steps = specification["model"]
+    text = " | ".join(_step(step) for step in (steps if isinstance(steps, list) else [steps]))
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}…"
+
+
+def _step(step: Any) -> str:
+    if not isinstance(step, dict):
+        return str(step).rsplit(".", 1)[-1]
+    name = str(step.get("class", "?")).rsplit(".", 1)[-1]
+    parameters = step.get("parameters", {})
+    given = ", ".join(
+        f"{key}={_step(value) if isinstance(value, dict) else _short(value)}"
+        for key, value in parameters.items()
+    )
+    return f"{name}({given})" if given else name
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,109 @@
+"""A retraining: a race between specifications over a stream's log, and what becomes of its winner.
+
+It is the record of an experiment, too: what was searched, with which seed, on which offsets, in which environment, the
+curve of every trial, what it took, and what came of it.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from services.registry.domain.race import Race, Trial
+from services.registry.domain.rollouts import Contender, Plan
+from services.registry.domain.search import Search
+
+Status = Literal["racing", "handing_over", "done", "cancelled"]
+ENDS: tuple[Status, ...] = ("done", "cancelled")
+
+LONGEST_NAME = 63
+ROUNDING = 1e-9
+"""A gain of less than this part of the loss is none: the same losses, summed in another order."""
+ANEW = "-anew"
+"""Ends the name of a challenger that came out of a retraining, where the champion's own name is taken by itself."""
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What the champion's answers lost, as they were served, on the labels that decided the race."""
+
+    labels: int
+    loss: float
+
+
+class Retraining(msgspec.Struct, frozen=True):
+    """What is known of a retraining.
+
+    model: the name under which the winner is registered. champion: who stood when it began. plan: of the winner's
+    rollout; None: it is registered only. whatever: the winner is taken further even if it lost more than the champion.
+    cause: what asked for it. says: what came of it, in words. version, rollout: of the winner.
+    """
+
+    model: str
+    champion: Contender
+    search: Search
+    race: Race
+    plan: Plan | None
+    whatever: bool
+    cause: str
+    asked_by: str
+    environment: dict[str, Any]
+    status: Status = "racing"
+    says: str = ""
+    served: Served | None = None
+    version: int | None = None
+    rollout: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is still to be done."""
+        return self.status not in ENDS
+
+    @property
+    def gain(self) -> float | None:
+        """How much less than the champion the winner lost an event; None if one of the two is not known."""
+        winner = self.race.winner
+        if winner is None or self.served is None or not self.served.labels:
+            return None
+        return self.served.loss / self.served.labels - last_loss(winner)
+
+
+def challenger_name(champion: str) -> str:
+    """A name for the winner other than the champion's: of the pair NAME and NAME-anew the one that it has not.
+
+    So the versions of a model that is retrained again and again stay under two names.
+    """
+    if champion.endswith(ANEW):
+        return champion.removesuffix(ANEW)
+    return champion[: LONGEST_NAME - len(ANEW)] + ANEW
+
+
+def last_loss(trial: Trial) -> float:
+    """What a trial lost on average between the last two rungs that it reached."""
+    return trial.loss(len(trial.steps) - 1)
+
+
+def raced(retraining: Retraining, race: Race) -> Retraining:
+    """After a step of the race; once it is over, the winner is handed over next."""
+    after = msgspec.structs.replace(retraining, race=race)
+    if not race.is_over:
+        return after
+    if race.winner is None:
+        return ended(after, "every trial was stopped: see why beside each")
+    return msgspec.structs.replace(after, status="handing_over")
+
+
+def ended(retraining: Retraining, says: str, **known: Any) -> Retraining:
+    """At its end."""
+    return msgspec.structs.replace(retraining, status="done", says=says, **known)
+
+
+def cancelled(retraining: Retraining, by: str) -> Retraining:
+    """Given up by a person."""
+    return msgspec.structs.replace(retraining, status="cancelled", says=f"cancelled by {by}")
+
+
+def worth_it(retraining: Retraining) -> bool:
+    """Whether the winner is to be taken further: it lost less than the champion did, or nobody can tell."""
+    gain, served = retraining.gain, retraining.served
+    if retraining.whatever or gain is None or served is None:
+        return True
+    return gain > ROUNDING * served.loss / served.labels

@@ -1,0 +1,167 @@
+"""What the routes of retrainings take and answer; parts of the registry's OpenAPI document."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from services.registry.domain import race as races
+from services.registry.domain.race import Trial
+from services.registry.domain.search import Search
+from services.registry.retrainings import retraining_of
+from services.registry.tables import RetrainingRow
+from services.registry.views import PlanRequest, Strict, rfc3339
+
+_LIMITS = races.Limits()
+_SEARCH = Search()
+
+
+class SearchRequest(Strict):
+    """What is tried; see docs/retraining.md."""
+
+    candidates: list[dict[str, Any]] = Field(default=[], description="Specifications, tried as they are")
+    space: dict[str, Any] | None = Field(None, description="A specification with choices, drawn from")
+    trials: int = Field(_SEARCH.trials, description="How many are tried in all")
+    seed: int = Field(_SEARCH.seed, description="Of the draws")
+
+
+class LimitsRequest(Strict):
+    """What each trial may take, over all its rungs."""
+
+    cpu_seconds: float = _LIMITS.cpu_seconds
+    wall_seconds: float = _LIMITS.wall_seconds
+    memory_mb: int = _LIMITS.memory_mb
+
+
+class RetrainingRequest(Strict):
+    """What is to be retrained, and what becomes of the winner. start, last: where in the log learning begins."""
+
+    search: SearchRequest
+    model: str = Field(
+        "", max_length=63, description="The winner's name; left out, one beside the champion's"
+    )
+    start: dict[str, int] = Field(default={}, description="First offset that is learnt, by partition")
+    last: int | None = Field(None, ge=1, description="Learn about so many of the newest records, not all")
+    plan: PlanRequest | None = Field(PlanRequest(warm_up_labels=0), description="Its rollout; null: none")
+    whatever: bool = Field(False, description="Take it further even if it lost more than the champion")
+    eta: int = Field(3, description="One in so many goes on at each rung")
+    limits: LimitsRequest = LimitsRequest()
+
+
+class RungView(BaseModel):
+    """What a trial came to at a rung. loss: on the labels since the rung before; metrics: since the beginning."""
+
+    labels: int
+    loss: float | None
+    metrics: dict[str, Any]
+    cpu_seconds: float
+    wall_seconds: float
+    memory_mb: float
+    fingerprint: str
+
+
+class TrialView(BaseModel):
+    """A specification in the race. progress: (offsets folded, of how many) of the step under way."""
+
+    trial: int
+    reference: bool
+    state: str
+    why: str
+    digest: str
+    specification: dict[str, Any]
+    rungs: list[RungView]
+    progress: tuple[int, int] | None
+
+
+class RetrainingView(BaseModel):
+    """A retraining. gain: how much less than the champion the winner lost an event, on the labels that decided."""
+
+    stream: str
+    retraining: int
+    status: Literal["racing", "handing_over", "done", "cancelled"]
+    says: str
+    model: str
+    champion: str
+    cause: str
+    asked_by: str
+    search: dict[str, Any]
+    spans: dict[str, tuple[int, int]]
+    rungs: list[float]
+    rung: int
+    limits: dict[str, Any]
+    plan: dict[str, Any] | None
+    trials: list[TrialView]
+    winner: int | None
+    served: dict[str, Any] | None
+    gain: float | None
+    cpu_seconds: float
+    version: int | None
+    rollout: int | None
+    environment: dict[str, Any]
+    created_at: str
+    changed_at: str
+
+
+class Retrainings(BaseModel):
+    """A page of retrainings, newest first. next: give it as `below` for the next page; None on the last."""
+
+    retrainings: list[RetrainingView]
+    next: int | None
+
+
+def shown(row: RetrainingRow) -> RetrainingView:
+    """A retraining as it is answered."""
+    known = retraining_of(row)
+    race = known.race
+    return RetrainingView(
+        stream=row.stream,
+        retraining=row.number,
+        status=known.status,
+        says=known.says,
+        model=known.model,
+        champion=str(known.champion),
+        cause=known.cause,
+        asked_by=known.asked_by,
+        search=row.state["search"],
+        spans=race.spans,
+        rungs=list(race.rungs),
+        rung=race.rung,
+        limits=row.state["race"]["limits"],
+        plan=row.state["plan"],
+        trials=[_trial(trial, row.progress.get(str(trial.number))) for trial in race.trials],
+        winner=None if race.winner is None else race.winner.number,
+        served=None
+        if known.served is None or not known.served.labels
+        else {"labels": known.served.labels, "loss": known.served.loss / known.served.labels},
+        gain=None if known.gain is None else known.gain,
+        cpu_seconds=sum(trial.cpu_seconds for trial in race.trials),
+        version=known.version,
+        rollout=known.rollout,
+        environment=known.environment,
+        created_at=rfc3339(row.created_ms),
+        changed_at=rfc3339(row.changed_ms),
+    )
+
+
+def _trial(trial: Trial, progress: tuple[int, int] | None) -> TrialView:
+    rungs = [
+        RungView(
+            labels=step.labels,
+            loss=None if trial.loss(number) == float("inf") else trial.loss(number),
+            metrics=step.metrics,
+            cpu_seconds=step.cpu_seconds,
+            wall_seconds=step.wall_seconds,
+            memory_mb=step.memory_mb,
+            fingerprint=step.fingerprint,
+        )
+        for number, step in enumerate(trial.steps)
+    ]
+    return TrialView(
+        trial=trial.number,
+        reference=trial.reference,
+        state=trial.state,
+        why=trial.why,
+        digest=trial.digest,
+        specification=trial.specification,
+        rungs=rungs,
+        progress=progress if trial.state == "racing" else None,
+    )

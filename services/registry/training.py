@@ -1,0 +1,349 @@
+"""Runs retrainings: begins one, keeps its race going in processes of its own, hands the winner over.
+
+All that is known of a race is in the database, and what the trials have learnt lies in the store of snapshots, so a
+registry that dies leaves nothing but the steps under way to be run again.
+"""
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version as installed
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+import headrace
+from headrace.contracts.events import Outcome
+from headrace.contracts.stream import from_dict
+from headrace.contracts.topics import LOG, OUTCOMES, topic
+from headrace.errors import HeadraceError, Transient
+from headrace.fold import specification as specifications
+from headrace.fold.metrics import TALLIES
+from headrace.history import History
+from headrace.replay.verify import place_below
+from services.registry.domain import race as races
+from services.registry.domain import retraining as retrainings
+from services.registry.domain.audit import By
+from services.registry.domain.lifecycle import Conflict, check_model_name
+from services.registry.domain.race import Limits, Race, Trial
+from services.registry.domain.retraining import Retraining, Served
+from services.registry.domain.rollouts import Contender, Plan, check
+from services.registry.domain.search import Search, drawn
+from services.registry.registry import Registry, now_ms
+from services.registry.retrainings import RetrainingStore, retraining_of
+from services.registry.steps import RunningStep, States
+from services.registry.tables import RetrainingRow, VersionRow
+from services.registry.trial import TrialTask, losses
+
+log = structlog.get_logger("registry.training")
+
+ROUND_SECONDS = 1.0
+LOOK_SECONDS = 0.1
+TELL_SECONDS = 1.0
+"""Between two looks whether the retraining is still to be run, and by this process."""
+TRAINER = "the trainer"
+"""Who it is that hands a winner over, in the journal."""
+
+_decode = msgspec.json.Decoder(Outcome).decode
+
+
+class Ask(NamedTuple):
+    """What a person, a schedule or an alarm asks for.
+
+    model: the winner's name; "": one beside the champion's. start: first offset that is learnt, by partition; left out,
+    the log's first. last: instead, about so many of the newest records, in all. plan: of the winner's rollout; None: it
+    is only registered. whatever: also if it lost more than the champion.
+    """
+
+    search: Search
+    model: str = ""
+    start: Mapping[int, int] = {}
+    last: int | None = None
+    plan: Plan | None = None
+    whatever: bool = False
+    eta: int = 3
+    limits: Limits = Limits()
+    cause: str = "a person"
+
+
+class Trainer:
+    """Runs one retraining at a time, on a thread of its own; `processes` trials of it at once."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: RetrainingStore,
+        history: History,
+        states: States,
+        metrics: CollectorRegistry,
+        processes: int = 1,
+    ) -> None:
+        self.store = store
+        self._registry = registry
+        self._history = history
+        self._states = states
+        self._processes = processes
+        self._name = f"{platform.node()}/{os.getpid()}/{uuid4().hex[:8]}"
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._go_round, name="training", daemon=True)
+        self._ended = Counter(
+            "headrace_registry_retrainings_total",
+            "Retrainings that have ended, by how",
+            ["stream", "status"],
+            registry=metrics,
+        )
+        self._seconds = Counter(
+            "headrace_registry_trial_cpu_seconds_total",
+            "Processor time that the trials of retrainings took",
+            ["stream"],
+            registry=metrics,
+        )
+        self._racing = Gauge(
+            "headrace_registry_trials_racing",
+            "Trials still in the race of the retraining under way",
+            ["stream"],
+            registry=metrics,
+        )
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and with it the steps under way; they are run again after the next start."""
+        self._stopping.set()
+        self._thread.join(10.0)
+
+    # -- beginning ----------------------------------------------------------------------------------------------------
+
+    def begin(self, stream: str, ask: Ask, by: By) -> int:
+        """Begin a retraining; its number. Raises `Unusable`, `Conflict`, `Absent`, `Transient`."""
+        contract = from_dict(self._registry.store.contract(stream).document)
+        champion = self._champion(stream)
+        model = check_model_name(ask.model) if ask.model else retrainings.challenger_name(champion.model)
+        if model == champion.model and ask.plan is not None:
+            raise Conflict(f"{model} is the champion itself: give the winner another name")
+
+        def canonical(document: dict[str, Any]) -> dict[str, Any]:
+            return specifications.check(document, task=contract.task, fields=contract.fields).document
+
+        reference = canonical(champion.specification)
+        own = specifications.digest(reference)
+        trials = [Trial(0, reference, own, reference=True)]
+        for found in drawn(ask.search, canonical):
+            if (digest := specifications.digest(found)) != own:
+                trials.append(Trial(len(trials), found, digest))
+        name = topic(LOG, stream)
+        ends = {part: self._history.bounds(name, part).end for part in range(contract.partitions)}
+        starts = dict(ask.start)
+        if ask.last is not None:
+            starts = {part: max(0, end - ask.last // len(ends)) for part, end in ends.items()}
+        spans = {str(part): (min(max(starts.get(part, 0), 0), end), end) for part, end in ends.items()}
+        race = races.begun(contract.task, spans, trials, eta=ask.eta, limits=ask.limits)
+        return self.store.begin(
+            stream,
+            Retraining(
+                model, Contender(champion.model, champion.version), ask.search, race,
+                None if ask.plan is None else check(ask.plan), ask.whatever, ask.cause, by.name, environment(),
+            ),
+            by,
+        )  # fmt: skip
+
+    def _champion(self, stream: str) -> VersionRow:
+        for row, _ in self._registry.store.deployments(stream):
+            if row.role == "champion":
+                return self._registry.store.version(row.model, row.version)
+        raise Conflict(f"{stream} has no champion to be held against: deploy a model first")
+
+    # -- racing -------------------------------------------------------------------------------------------------------
+
+    def _go_round(self) -> None:
+        while not self._stopping.wait(ROUND_SECONDS):
+            try:
+                row = self.store.take(self._name)
+                if row is not None:
+                    self._work(row)
+            except HeadraceError as error:
+                log.warning("not trained yet", reason=str(error))
+            except Exception:
+                log.exception("training failed")
+
+    def _work(self, row: RetrainingRow) -> None:
+        """Run one retraining until it is over, this process is to end, or another holds it."""
+        steps: dict[int, RunningStep] = {}
+        look = 0.0
+        try:
+            while not self._stopping.is_set():
+                ended = [number for number, step in steps.items() if step.has_ended()]
+                for number in ended:
+                    self._ended_step(row, number, steps.pop(number))
+                if not ended and time.monotonic() < look:
+                    self._stopping.wait(LOOK_SECONDS)
+                    continue
+                look = time.monotonic() + TELL_SECONDS
+                retraining = retraining_of(self.store.get(row.stream, row.number))
+                progress = {str(number): step.progress for number, step in steps.items()}
+                if not self.store.tell(row.stream, row.number, self._name, progress):
+                    return
+                if retraining.status == "handing_over":
+                    self._hand_over(row, retraining)
+                    return
+                self._start_due(row.stream, retraining, steps)
+        finally:
+            for step in steps.values():
+                step.kill()
+
+    def _start_due(self, stream: str, retraining: Retraining, steps: dict[int, RunningStep]) -> None:
+        race = retraining.race
+        self._racing.labels(stream).set(sum(trial.state == "racing" for trial in race.trials))
+        for trial in races.due(race):
+            if len(steps) >= self._processes:
+                return
+            if trial.number not in steps:
+                task = self._task(stream, retraining, trial, races.until(race))
+                steps[trial.number] = RunningStep(task, self._states.environment)
+
+    def _task(self, stream: str, retraining: Retraining, trial: Trial, until: dict[int, int]) -> TrialTask:
+        limits, race = retraining.race.limits, retraining.race
+        return TrialTask(
+            self._states.bootstrap, str(self._states.folder), str(self._states.key_file), self._states.archive,
+            stream, race.task, retraining.model, trial.specification, races.left_out(race), until,
+            Limits(limits.cpu_seconds - trial.cpu_seconds, limits.wall_seconds - trial.wall_seconds, limits.memory_mb),
+        )  # fmt: skip
+
+    def _ended_step(self, row: RetrainingRow, number: int, running: RunningStep) -> None:
+        """Keep what came of a step; one that could not reach the broker is run again."""
+        step, why = running.result()
+        if step is None and not why:
+            log.warning("a trial's step is run again", stream=row.stream, trial=number, reason=running.again)
+            return
+
+        def turn(retraining: Retraining) -> Retraining:
+            race = retraining.race
+            after = races.stopped(race, number, why) if step is None else races.stepped(race, number, step)
+            return retrainings.raced(retraining, after)
+
+        after = self._turn(row, turn)
+        if step is not None:
+            self._seconds.labels(row.stream).inc(step.cpu_seconds)
+        self._forget_losers(row.stream, after)
+
+    def _turn(self, row: RetrainingRow, turn: Any) -> Retraining:
+        by = By(TRAINER, f"retraining {row.number}")
+        after = self.store.turn(row.stream, row.number, turn, by, holder=self._name)
+        if not after.is_open:
+            self._ended.labels(row.stream, after.status).inc()
+            self._racing.labels(row.stream).set(0)
+        return after
+
+    def _forget_losers(self, stream: str, retraining: Retraining) -> None:
+        for trial in retraining.race.trials:
+            if trial.state in ("out", "stopped"):
+                self._states.forget(self._task(stream, retraining, trial, races.until(retraining.race)))
+
+    # -- handing over -------------------------------------------------------------------------------------------------
+
+    def _hand_over(self, row: RetrainingRow, retraining: Retraining) -> None:
+        """Register the winner and begin its rollout, if it is worth it. Done again after a crash, it does no harm."""
+        winner = retraining.race.winner
+        assert winner is not None
+        if retraining.served is None:
+            served = self._served(row.stream, retraining)
+            retraining = self._turn(row, partial(msgspec.structs.replace, served=served))
+        if not retrainings.worth_it(retraining):
+            self._turn(
+                row, partial(retrainings.ended, says="the champion, as it is, lost no more than the winner")
+            )
+            return
+        by = By(TRAINER, f"retraining {row.number} of {row.stream}")
+        described = f"trial {winner.number} of retraining {row.number} on {row.stream}"
+        version, _, _ = self._registry.submit(retraining.model, winner.specification, described, by)
+        name = f"{retraining.model}@{version}"
+        if retraining.plan is None:
+            self._turn(row, partial(retrainings.ended, says=f"{name} is registered", version=version))
+            return
+        self._catch_up(row, retraining, winner)
+        number, says = self._roll_out(row.stream, retraining, version, by)
+        self._turn(row, partial(retrainings.ended, says=says, version=version, rollout=number))
+
+    def _roll_out(self, stream: str, retraining: Retraining, version: int, by: By) -> tuple[int | None, str]:
+        assert retraining.plan is not None
+        name = f"{retraining.model}@{version}"
+        try:
+            number = self._registry.begin(
+                stream, retraining.model, version, retraining.plan, by,
+                learnt=True, without=races.left_out(retraining.race),
+            )  # fmt: skip
+        except Conflict as error:
+            for row in self._registry.rollouts.all(stream, 1):
+                if row.open and row.state["challenger"] == {"model": retraining.model, "version": version}:
+                    return row.number, f"{name} is rolled out"  # by an earlier life of this process
+            return None, f"{name} is registered, but its rollout cannot begin: {error}"
+        return number, f"{name} is rolled out"
+
+    def _catch_up(self, row: RetrainingRow, retraining: Retraining, winner: Trial) -> None:
+        """Fold for the winner what has come since, so that the shards have little left to fold when it takes over."""
+        name = topic(LOG, row.stream)
+        until = {int(part): self._history.bounds(name, int(part)).end for part in retraining.race.spans}
+        step = RunningStep(self._task(row.stream, retraining, winner, until), self._states.environment)
+        try:
+            while not step.has_ended() and not self._stopping.wait(TELL_SECONDS):
+                progress = {str(winner.number): step.progress}
+                if not self.store.tell(row.stream, row.number, self._name, progress):
+                    raise Transient("another process runs this retraining by now")
+        finally:
+            step.kill()
+        if self._stopping.is_set():
+            raise Transient("the registry is ending")
+
+    def _served(self, stream: str, retraining: Retraining) -> Served:
+        """What the champion's answers lost on the labels that decided the race, as far as outcomes are kept."""
+        race, total = retraining.race, TALLIES[retraining.race.task]()
+        after = _until_before(race)
+        for part, end in races.until(race).items():
+            name = topic(OUTCOMES, stream)
+            first = self._history.bounds(name, part).first
+            start = max(first, place_below(self._history, name, part, after[part], _decode))
+            for batch in self._history.read(name, part, start, self._history.bounds(name, part).end):
+                outcomes = [_decode(value) for value in batch.values if value is not None]
+                if outcomes and outcomes[0].offset >= end:
+                    break
+                for one in outcomes:
+                    if after[part] <= one.offset < end and one.y is not None and _counts(one, retraining):
+                        total.update(one.y, one)
+        labels, loss = losses(total)
+        return Served(labels, loss)
+
+
+def _counts(outcome: Outcome, retraining: Retraining) -> bool:
+    said = (outcome.model, outcome.version)
+    return outcome.status in ("labelled", "expired") and said == (
+        retraining.champion.model,
+        retraining.champion.version,
+    )
+
+
+def _until_before(race: Race) -> dict[int, int]:
+    """Where the stretch that decided the race began, by partition."""
+    if race.rung == 0:
+        return {int(part): start for part, (start, _) in race.spans.items()}
+    return races.until(msgspec.structs.replace(race, rung=race.rung - 1))
+
+
+def environment() -> dict[str, Any]:
+    """What the trials run in."""
+    libraries = {name: installed(name) for name in ("river", "numpy", "msgspec")}
+    return {
+        "headrace": headrace.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count() or 1,
+        "begun_ms": now_ms(),
+        **libraries,
+    }

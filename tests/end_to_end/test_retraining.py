@@ -1,0 +1,140 @@
+"""A retraining through the real system: specifications race over the log of real flights, the winner is handed over."""
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from headrace.cli.flights import document
+from headrace.cli.flights.source import read_events
+from headrace.client import ServiceProblem
+from headrace.contracts import odcs
+from tests.end_to_end.system import System
+from tests.end_to_end.test_any_stream import command
+
+pytestmark = pytest.mark.broker
+
+FLIGHTS = 20_000
+FOREST = {"class": "forest.ARFClassifier", "parameters": {"n_models": 10, "seed": 1}}
+
+
+def stream_of_flights(system: System, name: str) -> None:
+    """A stream that has seen flights, and a champion that has learnt nothing but how many are late."""
+    system.client.create_stream(
+        odcs.dump(msgspec.structs.replace(odcs.load(document("contract.yaml")), name=name))
+    )
+    system.client.create_model("prior", {"model": "dummy.PriorClassifier"})
+    system.client.deploy(name, "prior")
+    events = [event.body for event in read_events(FLIGHTS)]
+    assert system.client.publish(name, events, "events").rejected == []
+    labels = sum(b'"label"' in event for event in events)
+    system.wait(lambda: system.total(name)["labels"] == labels)
+
+
+def search(folder: Path, **more: Any) -> str:
+    """A file that declares what is tried: the challenger of the demo with other rates, and what `more` says."""
+    space = yaml.safe_load(document("challenger.yaml"))
+    optimizer = space["model"][-1]["parameters"]["optimizer"]
+    optimizer["parameters"]["lr"] = {"between": [0.0005, 0.5], "scale": "log"}
+    file = folder / "search.yaml"
+    file.write_text(yaml.safe_dump({"space": space, "trials": 6, "seed": 5, **more}), encoding="utf-8")
+    return str(file)
+
+
+def racing(system: System, stream: str, *, steps: int) -> dict[str, Any]:
+    """The newest retraining once so many steps are done."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        found: dict[str, Any] = command(system, "retrain", "status", stream)
+        if sum(len(one["rungs"]) for one in found["trials"]) >= steps:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(found)
+
+
+def test_the_winner_of_a_race_is_handed_over_though_the_registry_was_killed(
+    system: System, tmp_path: Path
+) -> None:
+    stream = "raced"
+    stream_of_flights(system, stream)
+    begun = command(system, "retrain", "start", stream, search(tmp_path), "--reason", "to see")
+    assert (begun["status"], begun["model"], len(begun["trials"])) == ("racing", "prior-anew", 7)
+    with pytest.raises(ServiceProblem) as refused:
+        system.client.begin_retraining(stream, {"search": {"candidates": [{"model": FOREST}]}})
+    assert refused.value.status == 409
+
+    before = racing(system, stream, steps=3)
+    system.kill("registry")
+    done = command(system, "retrain", "status", stream, "--follow")
+    assert done["status"] == "done", done
+    for was, became in zip(before["trials"], done["trials"], strict=True):
+        assert became["rungs"][: len(was["rungs"])] == was["rungs"]  # what was done stays done
+
+    finalists = [one for one in done["trials"] if len(one["rungs"]) == len(done["rungs"])]
+    winner = done["trials"][done["winner"]]
+    assert winner["rungs"][-1]["loss"] == min(one["rungs"][-1]["loss"] for one in finalists)
+    reference = done["trials"][0]
+    assert len(reference["rungs"]) == len(done["rungs"])
+    # The champion that stood there all the time is the reference that was taught the whole log anew.
+    assert done["served"]["loss"] == pytest.approx(reference["rungs"][-1]["loss"], rel=1e-12)
+    assert done["served"]["labels"] == reference["rungs"][-1]["labels"] - reference["rungs"][-2]["labels"]
+    assert done["gain"] == pytest.approx(reference["rungs"][-1]["loss"] - winner["rungs"][-1]["loss"])
+    assert done["gain"] > 0
+
+    rollout = command(system, "rollout", "status", stream)
+    assert (rollout["challenger"], rollout["stage"]) == (f"prior-anew@{done['version']}", "shadow")
+    assert done["rollout"] == rollout["rollout"]
+    [anew] = [one for one in system.total(stream)["models"] if one["model"] == "prior-anew"]
+    assert anew["learned"] == system.total(stream)["labelled"]  # all of them, each once
+    command(system, "rebuild", f"prior-anew@{done['version']}", "--verify")
+    trail = command(system, "audit", "list", "--stream", stream)["records"]
+    acts = [one["action"] for one in trail]
+    assert "retrain" in acts
+    assert "retrained" in acts
+
+
+def test_a_trial_over_its_limit_is_stopped_and_says_so(system: System, tmp_path: Path) -> None:
+    stream = "limited"
+    stream_of_flights(system, stream)
+    file = tmp_path / "search.json"
+    file.write_text(json.dumps({"candidates": [{"model": FOREST}]}), encoding="utf-8")
+    words = ["--cpu-seconds", "3", "--only-register", "--follow"]
+    done = command(system, "retrain", "start", stream, str(file), *words)
+    assert [(one["state"], one["why"]) for one in done["trials"]] == [
+        ("won", ""),
+        ("stopped", "it took more than cpu_seconds"),
+    ]
+    assert done["says"] == "the champion, as it is, lost no more than the winner"
+    small = command(system, "retrain", "start", stream, str(file), "--memory-mb", "20", "--follow")
+    assert {one["why"] for one in small["trials"]} == {"it took more than memory_mb"}
+    assert small["says"].startswith("every trial was stopped")
+
+
+def test_a_retraining_can_be_cancelled_and_leaves_no_process(system: System, tmp_path: Path) -> None:
+    stream = "given-up"
+    stream_of_flights(system, stream)
+    file = tmp_path / "search.json"
+    file.write_text(json.dumps({"candidates": [{"model": FOREST}]}), encoding="utf-8")
+    command(system, "retrain", "start", stream, str(file), "--last", "9000")
+    racing(system, stream, steps=1)
+    assert children(system.home.load().services["registry"].pid)
+    found = command(system, "retrain", "cancel", stream, "--reason", "enough")
+    assert (found["status"], found["says"]) == ("cancelled", "cancelled by cli")
+    assert command(system, "retrain", "list", stream)["retrainings"][0]["status"] == "cancelled"
+    registry = system.home.load().services["registry"].pid
+    system.wait(lambda: not children(registry))
+
+
+def children(pid: int) -> list[str]:
+    """The processes that a process has started and that are there."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):
+            if f"PPid:\t{pid}\n" in status.read_text(encoding="utf-8"):
+                found.append(status.parent.name)
+    return found
