@@ -17,15 +17,13 @@ from sqlalchemy import (
     create_engine,
     event,
     select,
-    text,
-    update,
 )
 from sqlalchemy.exc import ArgumentError, DatabaseError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from headrace.errors import Fatal, Transient
-from services.registry.tables import CHANGES, SCHEMA_VERSION, Base, SchemaRow
+from services.registry import schema
 
 Result = TypeVar("Result")
 ATTEMPTS = 10
@@ -50,23 +48,9 @@ class Database:
         self._writing = self._engine.execution_options(**{WRITING: True})
 
     def prepare(self) -> None:
-        """Make the tables, or bring older ones up to date. Raises `Fatal` if they are of another registry."""
-
-        def work(session: Session) -> None:
-            Base.metadata.create_all(session.connection())
-            found = session.scalars(select(SchemaRow.version)).all()
-            if not found:
-                session.add(SchemaRow(version=SCHEMA_VERSION))
-                return
-            if len(found) != 1 or not 1 <= found[0] <= SCHEMA_VERSION:
-                raise Fatal(f"the database has schema {found}, this registry needs {SCHEMA_VERSION}")
-            for version in range(found[0], SCHEMA_VERSION):
-                for change in CHANGES[version]:
-                    session.execute(text(f"ALTER TABLE {change}"))
-            session.execute(update(SchemaRow).values(version=SCHEMA_VERSION))
-
+        """Make the tables, or bring older ones up to date (`schema`). Raises `Fatal` if another registry made them."""
         try:
-            self.write(work)
+            self.write(lambda session: schema.upgrade(session.connection()))
         except IntegrityError:
             raise
         except DatabaseError as error:

@@ -1,4 +1,4 @@
-"""The registry's tables.
+"""The registry's tables. Each change of them comes with a migration (`migrations`).
 
 `controls` is the journal of each stream: what was decided, in order, and where in the log it lies. `audit` is the
 registry's own: who changed what and why, chained (`domain.audit`); rows are added to it and nothing else.
@@ -9,15 +9,6 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 5
-CHANGES = {
-    1: ("model_versions ADD COLUMN parent BIGINT", "model_versions ADD COLUMN without JSON"),
-    2: ("deployments ADD COLUMN share FLOAT NOT NULL DEFAULT 0",),
-    3: (),
-    4: (),
-}
-"""By schema: what makes the next of it, besides tables that are new."""
-
 
 class Base(DeclarativeBase):
     """All tables."""
@@ -26,7 +17,7 @@ class Base(DeclarativeBase):
 
 
 class SchemaRow(Base):
-    """One row: which tables these are."""
+    """One row: a number that registries from before Alembic refuse. Whoever adds to the audit trail locks it."""
 
     __tablename__ = "registry_schema"
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)

@@ -387,16 +387,6 @@ def test_a_trail_that_is_cut_while_the_registry_is_down_is_found_though_it_is_an
     memory.database.close()
 
 
-def test_tables_of_another_version_are_refused(tmp_path):
-    url = f"sqlite:///{tmp_path}/registry.db"
-    opened(url).database.close()
-    with sqlite3.connect(tmp_path / "registry.db") as connection:
-        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        connection.execute("UPDATE registry_schema SET version = 99")
-    with pytest.raises(Fatal, match="schema"):
-        opened(url)
-
-
 # -- over HTTP, on a real Kafka -------------------------------------------------------------------------------------
 
 
