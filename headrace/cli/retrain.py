@@ -22,6 +22,18 @@ StreamArgument = Annotated[str, typer.Argument(help="Name of the stream.")]
 NumberOption = Annotated[
     int | None, typer.Option("--retraining", min=1, help="Its number (default: the newest).")
 ]
+Name = Annotated[str, typer.Option(help="The winner's name (default: beside the champion's).")]
+Last = Annotated[
+    int | None,
+    typer.Option(min=1, help="Learn about so many of the newest records (default: the whole log)."),
+]
+OnlyRegister = Annotated[bool, typer.Option("--only-register", help="Begin no rollout of the winner.")]
+Whatever = Annotated[
+    bool, typer.Option("--whatever", help="Go on with the winner even if it lost more than the champion.")
+]
+CpuSeconds = Annotated[float | None, typer.Option(min=1, help="Processor time of each trial.")]
+WallSeconds = Annotated[float | None, typer.Option(min=1, help="Time that each trial may take.")]
+MemoryMb = Annotated[int | None, typer.Option(min=1, help="Memory of each trial.")]
 LOOK_SECONDS = 0.5
 WIDEST = 70
 """Characters of a specification in a table."""
@@ -35,36 +47,21 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
         Path,
         typer.Argument(help="What is tried (YAML or JSON): candidates, space.", exists=True, dir_okay=False),
     ],
-    name: Annotated[str, typer.Option(help="The winner's name (default: beside the champion's).")] = "",
-    last: Annotated[
-        int | None,
-        typer.Option(min=1, help="Learn about so many of the newest records (default: the whole log)."),
-    ] = None,
-    only_register: Annotated[
-        bool, typer.Option("--only-register", help="Begin no rollout of the winner.")
-    ] = False,
-    whatever: Annotated[
-        bool, typer.Option("--whatever", help="Go on with the winner even if it lost more than the champion.")
-    ] = False,
-    cpu_seconds: Annotated[float | None, typer.Option(min=1, help="Processor time of each trial.")] = None,
-    wall_seconds: Annotated[float | None, typer.Option(min=1, help="Time that each trial may take.")] = None,
-    memory_mb: Annotated[int | None, typer.Option(min=1, help="Memory of each trial.")] = None,
+    name: Name = "",
+    last: Last = None,
+    only_register: OnlyRegister = False,
+    whatever: Whatever = False,
+    cpu_seconds: CpuSeconds = None,
+    wall_seconds: WallSeconds = None,
+    memory_mb: MemoryMb = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it to its end.")] = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Begin a race; the winner is rolled out if it lost less than the champion on the same labels."""
     home, output = Home.from_environment(), Output(as_json)
-    limits = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds, "memory_mb": memory_mb}
-    document: dict[str, Any] = {
-        "search": read_specification(search),
-        "model": name,
-        "last": last,
-        "whatever": whatever,
-        "limits": {limit: value for limit, value in limits.items() if value is not None},
-    }
-    if only_register:
-        document["plan"] = None
+    limits = _limits(cpu_seconds, wall_seconds, memory_mb)
+    document = _ask(search, name, last, only_register, whatever, limits)
     with client_of(home) as client:
         found = client.begin_retraining(stream, document, reason=reason)
         if follow:
@@ -73,6 +70,61 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     _tell(output, found)
     if found["status"] == "racing":
         output.next(f"headrace retrain status {stream} --follow    watches it to its end")
+
+
+@retrain_app.command()
+@guarded
+def policy(  # noqa: PLR0913, PLR0917  # one option each
+    stream: StreamArgument,
+    search: Annotated[
+        Path | None,
+        typer.Argument(help="What is tried; left out, the policy is shown.", exists=True, dir_okay=False),
+    ] = None,
+    every_seconds: Annotated[int, typer.Option(min=0, help="By the clock, so often; 0: not.")] = 0,
+    on_events: Annotated[
+        bool, typer.Option("--on-events", help="When an event on headrace.retrains proposes it.")
+    ] = False,
+    cool_down_seconds: Annotated[
+        int, typer.Option(min=0, help="So long after one began, no event begins another.")
+    ] = 3_600,
+    name: Name = "",
+    last: Last = None,
+    only_register: OnlyRegister = False,
+    whatever: Whatever = False,
+    cpu_seconds: CpuSeconds = None,
+    wall_seconds: WallSeconds = None,
+    memory_mb: MemoryMb = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Let it no longer be retrained by itself.")
+    ] = False,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Show or set when a stream is retrained by itself: by the clock, or when an event proposes it."""
+    home, output = Home.from_environment(), Output(as_json)
+    with client_of(home) as client:
+        if remove:
+            client.remove_retraining_policy(stream, reason=reason)
+            output.answer({"stream": stream, "removed": True})
+            output.say(f"{stream} is not retrained by itself")
+            return
+        if search is None:
+            found = client.get("registry", calls.stream_path(stream, "retraining-policy"))
+        else:
+            limits = _limits(cpu_seconds, wall_seconds, memory_mb)
+            document = {
+                "ask": _ask(search, name, last, only_register, whatever, limits),
+                "every_seconds": every_seconds,
+                "on_events": on_events,
+                "cool_down_seconds": cool_down_seconds,
+            }
+            found = client.set_retraining_policy(stream, document, reason=reason)
+    output.answer(found)
+    when = [f"every {duration(found['every_seconds'])}"] if found["every_seconds"] else []
+    if found["on_events"]:
+        calm = duration(found["cool_down_seconds"])
+        when.append(f"when an event proposes it, not within {calm} after the last")
+    output.say(f"{stream} is retrained {' and '.join(when) or 'by hand only'}")
 
 
 @retrain_app.command()
@@ -120,6 +172,25 @@ def cancel(
         found = client.cancel_retraining(stream, number, reason=reason)
     output.answer(found)
     _tell(output, found)
+
+
+def _limits(cpu_seconds: float | None, wall_seconds: float | None, memory_mb: int | None) -> dict[str, float]:
+    given = {"cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds, "memory_mb": memory_mb}
+    return {limit: value for limit, value in given.items() if value is not None}
+
+
+def _ask(
+    search: Path, name: str, last: int | None, only_register: bool, whatever: bool, limits: dict[str, float]
+) -> dict[str, Any]:
+    """What the registry is asked for."""
+    document: dict[str, Any] = {
+        "search": read_specification(search),
+        "model": name,
+        "last": last,
+        "whatever": whatever,
+        "limits": limits,
+    }
+    return document | {"plan": None} if only_register else document
 
 
 def _found(client: Client, stream: str, number: int | None) -> dict[str, Any]:

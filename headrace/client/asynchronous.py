@@ -148,6 +148,16 @@ class AsyncClient:
         """Give a retraining up."""
         return await self._change(calls.cancel_retraining(stream, retraining), reason)
 
+    async def set_retraining_policy(
+        self, stream: str, document: dict[str, Any], *, reason: str = ""
+    ) -> dict[str, Any]:
+        """Say when a stream is retrained by itself, and how (docs/retraining.md)."""
+        return await self._change(calls.set_retraining_policy(stream, document), reason)
+
+    async def remove_retraining_policy(self, stream: str, *, reason: str = "") -> None:
+        """Let a stream no longer be retrained by itself."""
+        await self.send(calls.because(calls.remove_retraining_policy(stream), reason))
+
     async def _change(self, call: Call, reason: str) -> dict[str, Any]:
         answer: dict[str, Any] = await self.send(calls.because(call, reason))
         return answer

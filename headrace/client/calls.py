@@ -146,6 +146,16 @@ def cancel_retraining(stream: str, number: int) -> Call:
     return _post("registry", _stream(stream, f"retrainings/{number}/cancel"), {})._replace(repeatable=False)
 
 
+def set_retraining_policy(stream: str, document: dict[str, Any]) -> Call:
+    """Say when a stream is retrained by itself, and how (docs/retraining.md)."""
+    return _post("registry", _stream(stream, "retraining-policy"), document)._replace(method="PUT")
+
+
+def remove_retraining_policy(stream: str) -> Call:
+    """Let a stream no longer be retrained by itself."""
+    return Call("registry", "DELETE", _stream(stream, "retraining-policy"))
+
+
 def because(call: Call, reason: str) -> Call:
     """A call that changes something in the registry, with the reason that its audit trail is to keep."""
     return call._replace(path=f"{call.path}?{urlencode({'reason': reason})}") if reason else call
@@ -170,7 +180,7 @@ def answer_of(status: int, headers: dict[str, str], body: bytes) -> Any:
     """The JSON (or text) of a good answer. Raises `Busy` for 429 and 503, `ServiceProblem` for every other refusal."""
     content_type = headers.get("content-type", "")
     if status < 400:
-        return json.loads(body) if "json" in content_type else body.decode("utf-8", "replace")
+        return json.loads(body) if body and "json" in content_type else body.decode("utf-8", "replace")
     problem: dict[str, Any] = {}
     if "json" in content_type:
         try:

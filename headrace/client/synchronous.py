@@ -145,6 +145,16 @@ class Client:
         """Give a retraining up."""
         return self._change(calls.cancel_retraining(stream, retraining), reason)
 
+    def set_retraining_policy(
+        self, stream: str, document: dict[str, Any], *, reason: str = ""
+    ) -> dict[str, Any]:
+        """Say when a stream is retrained by itself, and how (docs/retraining.md)."""
+        return self._change(calls.set_retraining_policy(stream, document), reason)
+
+    def remove_retraining_policy(self, stream: str, *, reason: str = "") -> None:
+        """Let a stream no longer be retrained by itself."""
+        self.send(calls.because(calls.remove_retraining_policy(stream), reason))
+
     def _change(self, call: Call, reason: str) -> dict[str, Any]:
         answer: dict[str, Any] = self.send(calls.because(call, reason))
         return answer

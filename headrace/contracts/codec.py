@@ -6,7 +6,7 @@ and happens once, before a record enters the log).
 
 import msgspec
 
-from headrace.contracts.events import Announcement, AuditHead, LogRecord, Rejected
+from headrace.contracts.events import Announcement, AuditHead, LogRecord, Rejected, RetrainProposed
 
 encoder = msgspec.json.Encoder()
 encode = encoder.encode
@@ -14,4 +14,5 @@ encode = encoder.encode
 decode_log_record = msgspec.json.Decoder(LogRecord).decode
 decode_rejected = msgspec.json.Decoder(Rejected).decode
 decode_audit_head = msgspec.json.Decoder(AuditHead).decode
+decode_retrain = msgspec.json.Decoder(RetrainProposed).decode
 decode_announcement = msgspec.json.Decoder(Announcement).decode

@@ -261,6 +261,19 @@ class AuditHead(msgspec.Struct, frozen=True):
     signature: str = ""
 
 
+class RetrainProposed(msgspec.Struct, omit_defaults=True):
+    """Something has moved, and the models of a stream should be retrained. `id` is deterministic: one a cause.
+
+    at: event time. cause: what moved, for people. since: from which offset of the log on, by partition; {}: not known.
+    """
+
+    id: str
+    stream: str
+    at: int
+    cause: str
+    since: dict[int, int] = {}
+
+
 class Alert(msgspec.Struct, omit_defaults=True):
     """What people are told. `id` is deterministic (rule, scope, window), so telling it twice is harmless."""
 

@@ -50,6 +50,9 @@ REGISTRY = TopicKind(
 ALERTS = TopicKind(
     "headrace.alerts", "stream and rule", "what people are told", "delete", 90 * 24 * 3600, False
 )
+RETRAINS = TopicKind(
+    "headrace.retrains", "stream", "what should be retrained, and why", "delete", 90 * 24 * 3600, False
+)
 AUDIT = TopicKind("headrace.audit", "head", "signed heads of the registry's audit trail", "delete", -1, False)
 STATISTICS = TopicKind(
     "headrace.statistics",
@@ -64,7 +67,7 @@ STATISTICS = TopicKind(
 SCORING_GROUP = "headrace.scoring"
 """Consumer group that folds the logs; its committed offsets say what has been answered, its snapshots bear its name."""
 
-PLATFORM_TOPICS = (REGISTRY, ALERTS, AUDIT, STATISTICS)
+PLATFORM_TOPICS = (REGISTRY, ALERTS, RETRAINS, AUDIT, STATISTICS)
 
 
 def check_stream_name(name: str) -> str:

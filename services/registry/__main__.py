@@ -19,12 +19,14 @@ from headrace.signing import secret_key
 from headrace.web import create_app, listen, serve
 from services.registry.agents import KafkaControlLog
 from services.registry.api import build_routes
+from services.registry.asking import Asking
 from services.registry.audit_api import build_audit_routes
 from services.registry.database import Database
 from services.registry.domain.audit import Seal
 from services.registry.journal import Journal
 from services.registry.judging import Judge
 from services.registry.past_api import build_past_routes
+from services.registry.policies import PolicyStore
 from services.registry.registry import Registry, now_ms
 from services.registry.retraining_api import build_retraining_routes
 from services.registry.retrainings import RetrainingStore
@@ -57,14 +59,11 @@ def compose(settings: RegistrySettings) -> FastAPI:
     metrics = CollectorRegistry()
     judge = Judge(registry, KafkaHistory(settings.bootstrap), metrics)
     archiving = _archiving(settings, registry, metrics)
-    trainer = Trainer(
-        registry,
-        RetrainingStore(database, now_ms, trail),
-        with_archive(KafkaHistory(settings.bootstrap), settings.archive),
-        settings.states,
-        metrics,
-        settings.trial_processes,
+    logs = with_archive(KafkaHistory(settings.bootstrap), settings.archive)
+    asking = Asking(
+        registry, RetrainingStore(database, now_ms, trail), PolicyStore(database, now_ms, trail), logs
     )
+    trainer = Trainer(registry, asking, logs, settings.states, metrics, settings.trial_processes)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -105,7 +104,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
     app.include_router(build_rollout_routes(registry))
     app.include_router(build_past_routes(registry))
     app.include_router(build_audit_routes(registry))
-    app.include_router(build_retraining_routes(trainer))
+    app.include_router(build_retraining_routes(asking))
     return app
 
 

@@ -7,31 +7,44 @@ import msgspec
 from fastapi import APIRouter, Body, Depends, Query
 
 from headrace.errors import Unusable
+from headrace.web import Problem
 from services.registry.api import ByOperator, Limit, Number, StreamName, reader, told
+from services.registry.asking import Asking
 from services.registry.domain import retraining as rules
 from services.registry.domain.race import Limits
+from services.registry.domain.retraining import Ask, Policy
 from services.registry.domain.rollouts import Plan
 from services.registry.domain.search import Search
-from services.registry.retraining_views import RetrainingRequest, Retrainings, RetrainingView, shown
-from services.registry.training import Ask, Trainer
+from services.registry.retraining_views import (
+    PolicyRequest,
+    RetrainingRequest,
+    Retrainings,
+    RetrainingView,
+    shown,
+    shown_policy,
+)
 
 
-def build_retraining_routes(trainer: Trainer) -> APIRouter:
-    """All routes under `/v1/streams/{stream}/retrainings`."""
-    router = APIRouter(prefix="/v1/streams/{stream}/retrainings", tags=["retrainings"])
-    store = trainer.store
+def build_retraining_routes(asking: Asking) -> APIRouter:
+    """All routes under `/v1/streams/{stream}/retrainings`, and the stream's policy."""
+    router = APIRouter(prefix="/v1/streams/{stream}", tags=["retrainings"])
+    store = asking.store
 
     @router.post(
-        "", status_code=201, summary="Let specifications race over the log, for the champion's place"
+        "/retrainings",
+        status_code=201,
+        summary="Let specifications race over the log, for the champion's place",
     )
     def begin(
         stream: StreamName, request: Annotated[RetrainingRequest, Body()], by: ByOperator
     ) -> RetrainingView:
         with told():
-            number = trainer.begin(stream, _asked(request), by)
+            number = asking.begin(stream, _asked(request), by)
             return shown(store.get(stream, number))
 
-    @router.get("", dependencies=[Depends(reader)], summary="Retrainings of a stream, newest first")
+    @router.get(
+        "/retrainings", dependencies=[Depends(reader)], summary="Retrainings of a stream, newest first"
+    )
     def list_retrainings(
         stream: StreamName,
         limit: Limit = 20,
@@ -44,18 +57,45 @@ def build_retraining_routes(trainer: Trainer) -> APIRouter:
             next=rows[limit - 1].number if len(rows) > limit else None,
         )
 
-    @router.get("/{number}", dependencies=[Depends(reader)], summary="Show a retraining")
+    @router.get("/retrainings/{number}", dependencies=[Depends(reader)], summary="Show a retraining")
     def show(stream: StreamName, number: Number) -> RetrainingView:
         with told():
             return shown(store.get(stream, number))
 
-    @router.post("/{number}/cancel", summary="Give a retraining up")
+    @router.post("/retrainings/{number}/cancel", summary="Give a retraining up")
     def cancel(stream: StreamName, number: Number, by: ByOperator) -> RetrainingView:
         with told():
             store.turn(stream, number, partial(rules.cancelled, by=by.name), by)
             return shown(store.get(stream, number))
 
+    @router.get(
+        "/retraining-policy", dependencies=[Depends(reader)], summary="When it is retrained by itself"
+    )
+    def policy(stream: StreamName) -> PolicyRequest:
+        with told():
+            found = asking.policies.get(stream)
+        if found is None:
+            raise Problem(404, detail=f"{stream} has no retraining policy.")
+        return shown_policy(found)
+
+    @router.put("/retraining-policy", summary="Let a stream be retrained by itself")
+    def set_policy(
+        stream: StreamName, request: Annotated[PolicyRequest, Body()], by: ByOperator
+    ) -> PolicyRequest:
+        with told():
+            asking.policies.set(stream, rules.check_policy(_policy(request)), by)
+        return request
+
+    @router.delete("/retraining-policy", status_code=204, summary="Let it no longer be")
+    def remove_policy(stream: StreamName, by: ByOperator) -> None:
+        with told():
+            asking.policies.set(stream, None, by)
+
     return router
+
+
+def _policy(request: PolicyRequest) -> Policy:
+    return Policy(_asked(request.ask), request.every_seconds, request.on_events, request.cool_down_seconds)
 
 
 def _asked(request: RetrainingRequest) -> Ask:

@@ -2,10 +2,12 @@
 
 from typing import Any, Literal
 
+import msgspec
 from pydantic import BaseModel, Field
 
 from services.registry.domain import race as races
 from services.registry.domain.race import Trial
+from services.registry.domain.retraining import Policy
 from services.registry.domain.search import Search
 from services.registry.retrainings import retraining_of
 from services.registry.tables import RetrainingRow
@@ -45,6 +47,15 @@ class RetrainingRequest(Strict):
     whatever: bool = Field(False, description="Take it further even if it lost more than the champion")
     eta: int = Field(3, description="One in so many goes on at each rung")
     limits: LimitsRequest = LimitsRequest()
+
+
+class PolicyRequest(Strict):
+    """When a stream is retrained by itself, and how."""
+
+    ask: RetrainingRequest
+    every_seconds: int = Field(0, ge=0, description="By the clock; 0: not")
+    on_events: bool = Field(False, description="When an event on headrace.retrains proposes it")
+    cool_down_seconds: int = Field(3_600, description="So long after one began, no event begins another")
 
 
 class RungView(BaseModel):
@@ -165,3 +176,9 @@ def _trial(trial: Trial, progress: tuple[int, int] | None) -> TrialView:
         rungs=rungs,
         progress=progress if trial.state == "racing" else None,
     )
+
+
+def shown_policy(policy: Policy) -> PolicyRequest:
+    """A policy as it is answered."""
+    plain = msgspec.to_builtins(policy, str_keys=True)
+    return PolicyRequest.model_validate(plain, strict=False)

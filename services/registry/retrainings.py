@@ -35,8 +35,11 @@ class RetrainingStore:
         self._now_ms = now_ms
         self._record = trail.append
 
-    def begin(self, stream: str, retraining: Retraining, by: By) -> int:
-        """Keep a retraining that is to be run; its number. Raises `Conflict` if one of the stream is, `Absent`."""
+    def begin(self, stream: str, retraining: Retraining, by: By, event: str | None = None) -> int:
+        """Keep a retraining that is to be run; its number. event: which it answers.
+
+        Raises `Conflict` if one of the stream is under way or the event has been answered, `Absent`.
+        """
 
         def work(session: Session) -> int:
             deciding(session, stream)
@@ -47,12 +50,16 @@ class RetrainingStore:
                 raise Conflict(
                     f"retraining {open_one} of {stream} is under way: let it end, or cancel it first"
                 )
+            if event is not None and session.scalar(
+                select(RetrainingRow.number).where(RetrainingRow.event == event)
+            ):
+                raise Conflict(f"there has been a retraining for {event}")
             newest = select(func.max(RetrainingRow.number)).where(RetrainingRow.stream == stream)
             number, now = 1 + (session.scalar(newest) or 0), self._now_ms()
             session.add(
                 RetrainingRow(
-                    stream=stream, number=number, writes=1, open=True, state=msgspec.to_builtins(retraining),
-                    progress={}, holder="", held_until_ms=0, created_ms=now, changed_ms=now,
+                    stream=stream, number=number, writes=1, open=True, event=event, progress={},
+                    state=msgspec.to_builtins(retraining), holder="", held_until_ms=0, created_ms=now, changed_ms=now,
                 )
             )  # fmt: skip
             what = {"retraining": number, "trials": len(retraining.race.trials), "cause": retraining.cause}

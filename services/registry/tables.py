@@ -139,17 +139,38 @@ class RetrainingRow(Base):
     """A retraining (`domain.retraining`). state: its plain form; progress: offsets folded and to be, by trial.
 
     writes: counts the changes; whoever changes it raises that only if nobody else has. holder: the process that runs
-    it, until held_until_ms. open: something is still to be done.
+    it, until held_until_ms. open: something is still to be done. event: which it answers, if one.
     """
 
     __tablename__ = "retrainings"
+    __table_args__ = (UniqueConstraint("event"),)
     stream: Mapped[str] = mapped_column(ForeignKey("streams.name"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     writes: Mapped[int]
     open: Mapped[bool]
+    event: Mapped[str | None]
     state: Mapped[dict[str, Any]]
     progress: Mapped[dict[str, Any]]
     holder: Mapped[str]
     held_until_ms: Mapped[int]
     created_ms: Mapped[int]
     changed_ms: Mapped[int]
+
+
+class RetrainingPolicyRow(Base):
+    """When a stream is retrained by itself, and how (`domain.retraining.Policy`). due_ms: next time; 0: by no clock."""
+
+    __tablename__ = "retraining_policies"
+    stream: Mapped[str] = mapped_column(ForeignKey("streams.name"), primary_key=True)
+    policy: Mapped[dict[str, Any]]
+    due_ms: Mapped[int]
+    changed_ms: Mapped[int]
+    changed_by: Mapped[str]
+
+
+class ReadRow(Base):
+    """Up to which offset a topic, of one partition, has been acted on."""
+
+    __tablename__ = "read"
+    topic: Mapped[str] = mapped_column(primary_key=True)
+    offset: Mapped[int]

@@ -1,4 +1,4 @@
-"""Runs retrainings: begins one, keeps its race going in processes of its own, hands the winner over.
+"""Runs retrainings: keeps a race going in processes of its own, hands the winner over.
 
 All that is known of a race is in the database, and what the trials have learnt lies in the store of snapshots, so a
 registry that dies leaves nothing but the steps under way to be run again.
@@ -8,37 +8,31 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version as installed
-from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-import headrace
 from headrace.contracts.events import Outcome
-from headrace.contracts.stream import from_dict
 from headrace.contracts.topics import LOG, OUTCOMES, topic
 from headrace.errors import HeadraceError, Transient
-from headrace.fold import specification as specifications
 from headrace.fold.metrics import TALLIES
 from headrace.history import History
 from headrace.replay.verify import place_below
+from services.registry.asking import Asking
 from services.registry.domain import race as races
 from services.registry.domain import retraining as retrainings
 from services.registry.domain.audit import By
-from services.registry.domain.lifecycle import Conflict, check_model_name
+from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.race import Limits, Race, Trial
 from services.registry.domain.retraining import Retraining, Served
-from services.registry.domain.rollouts import Contender, Plan, check
-from services.registry.domain.search import Search, drawn
-from services.registry.registry import Registry, now_ms
-from services.registry.retrainings import RetrainingStore, retraining_of
+from services.registry.registry import Registry
+from services.registry.retrainings import retraining_of
 from services.registry.steps import RunningStep, States
-from services.registry.tables import RetrainingRow, VersionRow
+from services.registry.tables import RetrainingRow
 from services.registry.trial import TrialTask, losses
 
 log = structlog.get_logger("registry.training")
@@ -53,38 +47,20 @@ TRAINER = "the trainer"
 _decode = msgspec.json.Decoder(Outcome).decode
 
 
-class Ask(NamedTuple):
-    """What a person, a schedule or an alarm asks for.
-
-    model: the winner's name; "": one beside the champion's. start: first offset that is learnt, by partition; left out,
-    the log's first. last: instead, about so many of the newest records, in all. plan: of the winner's rollout; None: it
-    is only registered. whatever: also if it lost more than the champion.
-    """
-
-    search: Search
-    model: str = ""
-    start: Mapping[int, int] = {}
-    last: int | None = None
-    plan: Plan | None = None
-    whatever: bool = False
-    eta: int = 3
-    limits: Limits = Limits()
-    cause: str = "a person"
-
-
 class Trainer:
     """Runs one retraining at a time, on a thread of its own; `processes` trials of it at once."""
 
     def __init__(
         self,
         registry: Registry,
-        store: RetrainingStore,
+        asking: Asking,
         history: History,
         states: States,
         metrics: CollectorRegistry,
         processes: int = 1,
     ) -> None:
-        self.store = store
+        self.store = asking.store
+        self._asking = asking
         self._registry = registry
         self._history = history
         self._states = states
@@ -120,52 +96,12 @@ class Trainer:
         self._stopping.set()
         self._thread.join(10.0)
 
-    # -- beginning ----------------------------------------------------------------------------------------------------
-
-    def begin(self, stream: str, ask: Ask, by: By) -> int:
-        """Begin a retraining; its number. Raises `Unusable`, `Conflict`, `Absent`, `Transient`."""
-        contract = from_dict(self._registry.store.contract(stream).document)
-        champion = self._champion(stream)
-        model = check_model_name(ask.model) if ask.model else retrainings.challenger_name(champion.model)
-        if model == champion.model and ask.plan is not None:
-            raise Conflict(f"{model} is the champion itself: give the winner another name")
-
-        def canonical(document: dict[str, Any]) -> dict[str, Any]:
-            return specifications.check(document, task=contract.task, fields=contract.fields).document
-
-        reference = canonical(champion.specification)
-        own = specifications.digest(reference)
-        trials = [Trial(0, reference, own, reference=True)]
-        for found in drawn(ask.search, canonical):
-            if (digest := specifications.digest(found)) != own:
-                trials.append(Trial(len(trials), found, digest))
-        name = topic(LOG, stream)
-        ends = {part: self._history.bounds(name, part).end for part in range(contract.partitions)}
-        starts = dict(ask.start)
-        if ask.last is not None:
-            starts = {part: max(0, end - ask.last // len(ends)) for part, end in ends.items()}
-        spans = {str(part): (min(max(starts.get(part, 0), 0), end), end) for part, end in ends.items()}
-        race = races.begun(contract.task, spans, trials, eta=ask.eta, limits=ask.limits)
-        return self.store.begin(
-            stream,
-            Retraining(
-                model, Contender(champion.model, champion.version), ask.search, race,
-                None if ask.plan is None else check(ask.plan), ask.whatever, ask.cause, by.name, environment(),
-            ),
-            by,
-        )  # fmt: skip
-
-    def _champion(self, stream: str) -> VersionRow:
-        for row, _ in self._registry.store.deployments(stream):
-            if row.role == "champion":
-                return self._registry.store.version(row.model, row.version)
-        raise Conflict(f"{stream} has no champion to be held against: deploy a model first")
-
     # -- racing -------------------------------------------------------------------------------------------------------
 
     def _go_round(self) -> None:
         while not self._stopping.wait(ROUND_SECONDS):
             try:
+                self._asking.look()
                 row = self.store.take(self._name)
                 if row is not None:
                     self._work(row)
@@ -234,7 +170,7 @@ class Trainer:
             self._seconds.labels(row.stream).inc(step.cpu_seconds)
         self._forget_losers(row.stream, after)
 
-    def _turn(self, row: RetrainingRow, turn: Any) -> Retraining:
+    def _turn(self, row: RetrainingRow, turn: Callable[[Retraining], Retraining]) -> Retraining:
         by = By(TRAINER, f"retraining {row.number}")
         after = self.store.turn(row.stream, row.number, turn, by, holder=self._name)
         if not after.is_open:
@@ -334,16 +270,3 @@ def _until_before(race: Race) -> dict[int, int]:
     if race.rung == 0:
         return {int(part): start for part, (start, _) in race.spans.items()}
     return races.until(msgspec.structs.replace(race, rung=race.rung - 1))
-
-
-def environment() -> dict[str, Any]:
-    """What the trials run in."""
-    libraries = {name: installed(name) for name in ("river", "numpy", "msgspec")}
-    return {
-        "headrace": headrace.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processors": os.cpu_count() or 1,
-        "begun_ms": now_ms(),
-        **libraries,
-    }

@@ -14,6 +14,10 @@ from headrace.cli.flights import document
 from headrace.cli.flights.source import read_events
 from headrace.client import ServiceProblem
 from headrace.contracts import odcs
+from headrace.contracts.codec import encode
+from headrace.contracts.events import RetrainProposed
+from headrace.contracts.topics import RETRAINS
+from headrace.kafka.producer import LogProducer
 from tests.end_to_end.system import System
 from tests.end_to_end.test_any_stream import command
 
@@ -49,9 +53,11 @@ def search(folder: Path, **more: Any) -> str:
 def racing(system: System, stream: str, *, steps: int) -> dict[str, Any]:
     """The newest retraining once so many steps are done."""
     deadline = time.monotonic() + 120
+    found: dict[str, Any] = {"trials": []}
     while time.monotonic() < deadline:
-        found: dict[str, Any] = command(system, "retrain", "status", stream)
-        if sum(len(one["rungs"]) for one in found["trials"]) >= steps:
+        listed = command(system, "retrain", "list", stream)["retrainings"]
+        found = listed[0] if listed else found
+        if listed and sum(len(one["rungs"]) for one in found["trials"]) >= steps:
             return found
         time.sleep(0.2)
     raise AssertionError(found)
@@ -128,6 +134,43 @@ def test_a_retraining_can_be_cancelled_and_leaves_no_process(system: System, tmp
     assert command(system, "retrain", "list", stream)["retrainings"][0]["status"] == "cancelled"
     registry = system.home.load().services["registry"].pid
     system.wait(lambda: not children(registry))
+
+
+def test_an_event_begins_a_retraining_of_what_came_since(system: System, tmp_path: Path) -> None:
+    stream = "moved"
+    stream_of_flights(system, stream)
+    with pytest.raises(ServiceProblem) as refused:
+        system.client.get("registry", f"/v1/streams/{stream}/retraining-policy")
+    assert refused.value.status == 404
+    words = [search(tmp_path, trials=2), "--on-events", "--cool-down-seconds", "3000", "--only-register"]
+    policy = command(system, "retrain", "policy", stream, *words)
+    assert command(system, "retrain", "policy", stream) == policy
+
+    producer = LogProducer(system.bootstrap, client_id="alarm")
+    events = [
+        b"no event",
+        encode(RetrainProposed("drift/elsewhere/1", "no-such-stream", 5, "x")),
+        encode(RetrainProposed("drift/moved/1", stream, 5, "weather has moved", {0: 3000})),
+        encode(RetrainProposed("drift/moved/1", stream, 5, "weather has moved", {0: 3000})),
+        encode(RetrainProposed("drift/moved/2", stream, 6, "too soon")),
+    ]
+    for event in events:
+        producer.send(RETRAINS.name, [{"key": stream.encode(), "value": event}]).result(20)
+    producer.close(5.0)
+    racing(system, stream, steps=0)
+    done = command(system, "retrain", "status", stream, "--follow")
+    assert (done["retraining"], done["cause"], done["asked_by"]) == (
+        1,
+        "weather has moved",
+        "a retrain event",
+    )
+    assert done["spans"]["0"][0] == 3000
+    assert done["winner"] is not None
+    assert done["trials"][0]["rungs"][-1]["labels"] < system.total(stream)["labelled"]
+    trail = command(system, "audit", "list", "--stream", stream)["records"]
+    assert [one["why"] for one in trail if one["action"] == "retrain"] == ["weather has moved"]
+    command(system, "retrain", "policy", stream, "--remove")
+    assert len(command(system, "retrain", "list", stream)["retrainings"]) == 1
 
 
 def children(pid: int) -> list[str]:

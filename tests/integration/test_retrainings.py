@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from headrace.contracts.stream import Field, StreamContract, from_dict
+from headrace.errors import Unusable
 from services.registry.database import Database
 from services.registry.decisions import Absent
 from services.registry.domain import race as races
@@ -15,9 +16,10 @@ from services.registry.domain import retraining as rules
 from services.registry.domain.audit import By, Seal
 from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.race import Step, Trial
-from services.registry.domain.retraining import Retraining, Served
+from services.registry.domain.retraining import Ask, Policy, Retraining, Served
 from services.registry.domain.rollouts import Contender, Plan
 from services.registry.domain.search import Search
+from services.registry.policies import PolicyStore
 from services.registry.retrainings import HOLD_MS, RetrainingStore, retraining_of
 from services.registry.store import Store
 from services.registry.trail import Trail
@@ -44,6 +46,7 @@ class Opened:
         self.clock = Clock()
         self.trail = Trail(self.database, Seal(b"k" * 32), self.clock)
         self.store = RetrainingStore(self.database, self.clock, self.trail)
+        self.policies = PolicyStore(self.database, self.clock, self.trail)
         streams = Store(self.database, self.clock, self.trail)
         for name in ("s", "t"):
             contract = StreamContract(name, "binary", [Field("a", "number")])
@@ -140,3 +143,63 @@ def test_its_begin_and_its_end_are_on_the_trail_and_nothing_comes_after_the_end(
     about = [(one.action, one.who, one.why) for one in opened.trail.page(10, model="new")]
     assert sorted(about) == [("retrain", "ann", "it drifts"), ("retrained", "bob", "no need")]
     assert opened.trail.examine([]).fault is None
+
+
+def test_an_event_is_answered_once(opened: Opened) -> None:
+    opened.store.begin("s", retraining(), ANN, "drift/s/7")
+    opened.store.turn("s", 1, partial(rules.cancelled, by="ann"), ANN)
+    with pytest.raises(Conflict, match="has been a retraining for drift/s/7"):
+        opened.store.begin("s", retraining(), ANN, "drift/s/7")
+    assert opened.store.begin("s", retraining(), ANN, "drift/s/8") == 2
+
+
+POLICY = Policy(
+    Ask(Search(({"n": 1},)), start={}, plan=Plan(canary=(0.1,))), every_seconds=60, on_events=True
+)
+
+
+def test_a_policy_is_kept_until_it_is_taken_away(opened: Opened) -> None:
+    assert opened.policies.get("s") is None
+    assert opened.policies.set("s", POLICY, ANN)
+    assert not opened.policies.set("s", POLICY, ANN)
+    assert opened.policies.get("s") == POLICY
+    assert opened.policies.set("s", None, ANN)
+    assert opened.policies.get("s") is None
+    assert [one.action for one in opened.trail.page(10, stream="s")][:2] == ["retraining-policy"] * 2
+    with pytest.raises(Absent):
+        opened.policies.set("nowhere", POLICY, ANN)
+
+
+def test_what_is_due_by_the_clock_is_taken_once_by_whoever_looks_first(opened: Opened) -> None:
+    opened.policies.set("s", POLICY, ANN)
+    opened.policies.set("t", msgspec.structs.replace(POLICY, every_seconds=0), ANN)
+    opened.clock.now += 59_999
+    assert opened.policies.take_due() == []
+    opened.clock.now += 1
+    with ThreadPoolExecutor(8) as pool:
+        taken = [one for some in pool.map(lambda _: opened.policies.take_due(), range(8)) for one in some]
+    assert taken == [("s", POLICY)]
+    opened.clock.now += 500_000  # it was away for long: once is enough
+    assert opened.policies.take_due() == [("s", POLICY)]
+    assert opened.policies.take_due() == []
+
+
+def test_a_topic_is_read_on_from_where_it_was_acted_on(opened: Opened) -> None:
+    assert opened.policies.read_up_to("a.topic") == 0
+    opened.policies.has_read("a.topic", 5)
+    opened.policies.has_read("a.topic", 3)
+    assert opened.policies.read_up_to("a.topic") == 5
+
+
+@pytest.mark.parametrize(
+    ("policy", "where"),
+    [
+        (msgspec.structs.replace(POLICY, every_seconds=59), "every_seconds"),
+        (msgspec.structs.replace(POLICY, cool_down_seconds=-1), "cool_down_seconds"),
+        (msgspec.structs.replace(POLICY, ask=Ask(Search(), start={0: 5})), "ask.start"),
+    ],
+)
+def test_a_policy_that_cannot_be_kept_is_refused(policy: Policy, where: str) -> None:
+    with pytest.raises(Unusable) as refused:
+        rules.check_policy(policy)
+    assert refused.value.where == where

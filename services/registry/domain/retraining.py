@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from services.registry.domain.race import Race, Trial
+from headrace.errors import Unusable
+from services.registry.domain.race import Limits, Race, Trial
 from services.registry.domain.rollouts import Contender, Plan
 from services.registry.domain.search import Search
 
@@ -16,10 +17,42 @@ Status = Literal["racing", "handing_over", "done", "cancelled"]
 ENDS: tuple[Status, ...] = ("done", "cancelled")
 
 LONGEST_NAME = 63
+LEAST_SECONDS = 60
+"""Between two retrainings by the clock."""
 ROUNDING = 1e-9
 """A gain of less than this part of the loss is none: the same losses, summed in another order."""
 ANEW = "-anew"
 """Ends the name of a challenger that came out of a retraining, where the champion's own name is taken by itself."""
+
+
+class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person, a clock or an event asks for.
+
+    model: the winner's name; "": one beside the champion's. start: first offset that is learnt, by partition; left out,
+    the log's first. last: instead, about so many of the newest records, in all. plan: of the winner's rollout; None: it
+    is only registered. whatever: also if it lost more than the champion.
+    """
+
+    search: Search
+    model: str = ""
+    start: dict[int, int] = {}
+    last: int | None = None
+    plan: Plan | None = None
+    whatever: bool = False
+    eta: int = 3
+    limits: Limits = Limits()
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a stream is retrained by itself. every_seconds: by the clock; 0: not. on_events: when one is proposed.
+
+    cool_down_seconds: so long after a retraining began, no event begins another.
+    """
+
+    ask: Ask
+    every_seconds: int = 0
+    on_events: bool = False
+    cool_down_seconds: int = 3_600
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -107,3 +140,14 @@ def worth_it(retraining: Retraining) -> bool:
     if retraining.whatever or gain is None or served is None:
         return True
     return gain > ROUNDING * served.loss / served.labels
+
+
+def check_policy(policy: Policy) -> Policy:
+    """Return a policy that can be kept, else raise `Unusable`."""
+    if policy.every_seconds and policy.every_seconds < LEAST_SECONDS:
+        raise Unusable(f"at least {LEAST_SECONDS} s, or 0 for not at all", where="every_seconds")
+    if not 0 <= policy.cool_down_seconds <= 10**9:
+        raise Unusable("0 or more", where="cool_down_seconds")
+    if policy.ask.start:
+        raise Unusable("offsets are past by then: give `last`, or nothing", where="ask.start")
+    return policy

@@ -1,0 +1,157 @@
+"""Who asks for a retraining: a person, the clock, or an event that proposes one. Here it is begun."""
+
+import os
+import platform
+from importlib.metadata import version as installed
+from typing import Any
+
+import msgspec
+import structlog
+
+import headrace
+from headrace.contracts.codec import decode_retrain
+from headrace.contracts.events import RetrainProposed
+from headrace.contracts.stream import from_dict
+from headrace.contracts.topics import LOG, RETRAINS, topic
+from headrace.errors import HeadraceError, Transient
+from headrace.fold import specification as specifications
+from headrace.history import History
+from services.registry.decisions import Absent
+from services.registry.domain import race as races
+from services.registry.domain import retraining as rules
+from services.registry.domain.audit import By
+from services.registry.domain.lifecycle import Conflict, check_model_name
+from services.registry.domain.race import Trial
+from services.registry.domain.retraining import Ask, Policy, Retraining
+from services.registry.domain.rollouts import Contender, check
+from services.registry.domain.search import drawn
+from services.registry.policies import PolicyStore
+from services.registry.registry import Registry, now_ms
+from services.registry.retrainings import RetrainingStore
+from services.registry.tables import VersionRow
+
+log = structlog.get_logger("registry.asking")
+
+CLOCK, EVENT = "the clock", "a retrain event"
+"""Who it is that asks, on the trail."""
+
+
+class Asking:
+    """Begins retrainings; `look` does so for the clock and for events, and is for one thread."""
+
+    def __init__(
+        self, registry: Registry, store: RetrainingStore, policies: PolicyStore, history: History
+    ) -> None:
+        self.store = store
+        self.policies = policies
+        self._registry = registry
+        self._history = history
+
+    def begin(
+        self, stream: str, ask: Ask, by: By, *, cause: str = "a person", event: str | None = None
+    ) -> int:
+        """Begin a retraining; its number. cause: why, for people. event: which it answers.
+
+        Raises `Unusable`, `Conflict`, `Absent`, `Transient`.
+        """
+        contract = from_dict(self._registry.store.contract(stream).document)
+        champion = self._champion(stream)
+        model = check_model_name(ask.model) if ask.model else rules.challenger_name(champion.model)
+        if model == champion.model and ask.plan is not None:
+            raise Conflict(f"{model} is the champion itself: give the winner another name")
+
+        def canonical(document: dict[str, Any]) -> dict[str, Any]:
+            return specifications.check(document, task=contract.task, fields=contract.fields).document
+
+        reference = canonical(champion.specification)
+        own = specifications.digest(reference)
+        trials = [Trial(0, reference, own, reference=True)]
+        for found in drawn(ask.search, canonical):
+            if (digest := specifications.digest(found)) != own:
+                trials.append(Trial(len(trials), found, digest))
+        race = races.begun(
+            contract.task,
+            self._spans(stream, contract.partitions, ask),
+            trials,
+            eta=ask.eta,
+            limits=ask.limits,
+        )
+        retraining = Retraining(
+            model=model,
+            champion=Contender(champion.model, champion.version),
+            search=ask.search,
+            race=race,
+            plan=None if ask.plan is None else check(ask.plan),
+            whatever=ask.whatever,
+            cause=cause,
+            asked_by=by.name,
+            environment=environment(),
+        )
+        return self.store.begin(stream, retraining, by, event)
+
+    def _champion(self, stream: str) -> VersionRow:
+        for row, _ in self._registry.store.deployments(stream):
+            if row.role == "champion":
+                return self._registry.store.version(row.model, row.version)
+        raise Conflict(f"{stream} has no champion to be held against: deploy a model first")
+
+    def _spans(self, stream: str, partitions: int, ask: Ask) -> dict[str, tuple[int, int]]:
+        name = topic(LOG, stream)
+        ends = {part: self._history.bounds(name, part).end for part in range(partitions)}
+        starts = dict(ask.start)
+        if ask.last is not None:
+            starts = {part: end - ask.last // partitions for part, end in ends.items()}
+        return {str(part): (min(max(starts.get(part, 0), 0), end), end) for part, end in ends.items()}
+
+    # -- by itself ----------------------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Begin what is due by the clock, and what events have proposed since the last time. Raises `Transient`."""
+        for stream, policy in self.policies.take_due():
+            self._begin_by_itself(stream, policy.ask, CLOCK, "every so often", None)
+        start = self.policies.read_up_to(RETRAINS.name)
+        first, end = self._history.bounds(RETRAINS.name, 0)
+        for batch in self._history.read(RETRAINS.name, 0, max(start, first), end):
+            for offset, value in zip(batch.offsets, batch.values, strict=True):
+                self._answer(value)
+                self.policies.has_read(RETRAINS.name, offset + 1)
+
+    def _answer(self, value: bytes | None) -> None:
+        """Act on an event; twice does no harm."""
+        try:
+            proposed = decode_retrain(value or b"")
+            policy = self.policies.get(proposed.stream)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            log.warning("this is no retrain event", reason=str(error))
+            return
+        except Absent:
+            return
+        if policy is None or not policy.on_events or self._is_cooling(proposed, policy):
+            return
+        ask = msgspec.structs.replace(policy.ask, start=proposed.since) if proposed.since else policy.ask
+        self._begin_by_itself(proposed.stream, ask, EVENT, proposed.cause, proposed.id)
+
+    def _is_cooling(self, proposed: RetrainProposed, policy: Policy) -> bool:
+        newest = self.store.all(proposed.stream, 1)
+        return bool(newest) and now_ms() < newest[0].created_ms + 1000 * policy.cool_down_seconds
+
+    def _begin_by_itself(self, stream: str, ask: Ask, who: str, cause: str, event: str | None) -> None:
+        try:
+            number = self.begin(stream, ask, By(who, cause), cause=cause, event=event)
+            log.info("retraining", stream=stream, number=number, cause=cause)
+        except Transient:
+            raise
+        except (HeadraceError, Absent) as reason:  # nobody waits for an answer: the log has to say it
+            log.warning("no retraining", stream=stream, cause=cause, reason=str(reason))
+
+
+def environment() -> dict[str, Any]:
+    """What the trials run in."""
+    libraries = {name: installed(name) for name in ("river", "numpy", "msgspec")}
+    return {
+        "headrace": headrace.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processors": os.cpu_count() or 1,
+        **libraries,
+    }
