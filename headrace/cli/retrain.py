@@ -252,7 +252,7 @@ def _tell(output: Output, found: dict[str, Any]) -> None:
             f"the champion {found['champion']} lost {served['loss']:.5f} an event on the {served['labels']:,} labels "
             "that decided"
         )
-    if found["gain"] is not None:
+    if found["gain"] is not None and not found["trials"][found["winner"]]["reference"]:
         output.say(f"the winner lost {abs(found['gain']):.5f} {'less' if found['gain'] > 0 else 'more'}")
 
 
@@ -266,7 +266,9 @@ def _in_short(specification: dict[str, Any]) -> str:
 def _step(step: Any) -> str:
     if not isinstance(step, dict):
         return str(step).rsplit(".", 1)[-1]
-    name = str(step.get("class", "?")).rsplit(".", 1)[-1]
+    if "class" not in step:
+        return "+".join(step)  # union, say: what is in it would fill the line
+    name = str(step["class"]).rsplit(".", 1)[-1]
     parameters = step.get("parameters", {})
     given = ", ".join(
         f"{key}={_step(value) if isinstance(value, dict) else _short(value)}"
