@@ -4,7 +4,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from fastapi import FastAPI
@@ -39,10 +39,23 @@ from services.registry.training import Trainer
 
 if TYPE_CHECKING:
     from services.registry.archiving import Archiving
+    from services.registry.openlineage import Teller
 
 _log = structlog.stdlib.get_logger("registry")
 
 DESCRIPTION = "Contracts, model specifications, versions and deployments."
+
+
+class Beside(Protocol):
+    """What works on a thread of its own, beside the routes."""
+
+    def start(self) -> None:
+        """Begin."""
+        ...
+
+    def stop(self) -> None:
+        """End."""
+        ...
 
 
 def compose(settings: RegistrySettings) -> FastAPI:
@@ -65,20 +78,19 @@ def compose(settings: RegistrySettings) -> FastAPI:
     )
     trainer = Trainer(registry, asking, logs, settings.states, metrics, settings.trial_processes)
 
+    teller = _teller(settings, asking.store)
+    beside: list[Beside] = [one for one in (judge, trainer, archiving, teller) if one is not None]
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         settling = threading.Thread(target=registry.keep_settled, name="settling", daemon=True)
         settling.start()
-        judge.start()
-        trainer.start()
-        if archiving is not None:
-            archiving.start()
+        for one in beside:
+            one.start()
         yield
         registry.stop()
-        judge.stop()
-        trainer.stop()
-        if archiving is not None:
-            archiving.stop()
+        for one in beside:
+            one.stop()
         settling.join(10.0)
         log.close()
         database.close()
@@ -125,6 +137,17 @@ def _archiving(
         keep_records=settings.archive_keep_records,
         metrics=metrics,
     )
+
+
+def _teller(settings: RegistrySettings, store: RetrainingStore) -> "Teller | None":
+    """What tells a lineage server; None, and nothing of it loaded, if there is none."""
+    if not settings.openlineage_url:
+        return None
+    try:
+        from services.registry.openlineage import Teller
+    except ModuleNotFoundError as error:
+        raise Fatal(f"HEADRACE_OPENLINEAGE_URL needs {error.name}: install headrace[openlineage]") from None
+    return Teller(store, settings.openlineage_url, settings.openlineage_key, settings.bootstrap)
 
 
 def main() -> int:

@@ -19,6 +19,8 @@ from services.registry.domain.retraining import Retraining
 from services.registry.tables import RetrainingRow
 from services.registry.trail import Trail
 
+MOST_UNTOLD = 100
+"""Of which a lineage server is told in one round."""
 HOLD_MS = 10_000
 """For how long a process holds a retraining, unless it says so again."""
 
@@ -58,7 +60,7 @@ class RetrainingStore:
             number, now = 1 + (session.scalar(newest) or 0), self._now_ms()
             session.add(
                 RetrainingRow(
-                    stream=stream, number=number, writes=1, open=True, event=event, progress={},
+                    stream=stream, number=number, writes=1, open=True, event=event, told=0, progress={},
                     state=msgspec.to_builtins(retraining), holder="", held_until_ms=0, created_ms=now, changed_ms=now,
                 )
             )  # fmt: skip
@@ -119,6 +121,25 @@ class RetrainingStore:
             return True
 
         return self._write(work)
+
+    def untold(self) -> list[RetrainingRow]:
+        """Those of which a lineage server has yet to be told something, oldest first."""
+        query = (
+            select(RetrainingRow)
+            .where((RetrainingRow.told == 0) | ((RetrainingRow.told == 1) & ~RetrainingRow.open))
+            .order_by(RetrainingRow.created_ms, RetrainingRow.stream)
+            .limit(MOST_UNTOLD)
+        )
+        return self._read(lambda session: list(session.scalars(query)))
+
+    def was_told(self, stream: str, number: int, told: int) -> None:
+        """So much of it has been told."""
+
+        def work(session: Session) -> None:
+            row = _found(session, stream, number)
+            self._put(session, row, told=max(told, row.told))
+
+        self._write(work)
 
     def turn(
         self,

@@ -33,6 +33,11 @@ class RegistrySettings(BaseSettings):
     trial_processes: int = Field(1, ge=1, le=64, validation_alias="HEADRACE_TRIAL_PROCESSES")
     """Trials of a retraining that run at once, each a process of its own."""
 
+    openlineage_url: str = ""
+    """An OpenLineage server that is told of retrainings, e.g. http://marquez:5000; empty: none is."""
+    openlineage_key: str = ""
+    """Its API key, sent as a bearer token."""
+
     audit_key: Path | None = None
     """File of the secret that signs the audit trail; unset: `audit.key` in the home, made at the first start."""
 

@@ -139,7 +139,8 @@ class RetrainingRow(Base):
     """A retraining (`domain.retraining`). state: its plain form; progress: offsets folded and to be, by trial.
 
     writes: counts the changes; whoever changes it raises that only if nobody else has. holder: the process that runs
-    it, until held_until_ms. open: something is still to be done. event: which it answers, if one.
+    it, until held_until_ms. open: something is still to be done. event: which it answers, if one. told: of it to a
+    lineage server: 0 nothing, 1 its begin, 2 its end.
     """
 
     __tablename__ = "retrainings"
@@ -153,6 +154,7 @@ class RetrainingRow(Base):
     progress: Mapped[dict[str, Any]]
     holder: Mapped[str]
     held_until_ms: Mapped[int]
+    told: Mapped[int]
     created_ms: Mapped[int]
     changed_ms: Mapped[int]
 

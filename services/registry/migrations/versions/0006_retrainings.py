@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("progress", sa.JSON, nullable=False),
         sa.Column("holder", sa.String, nullable=False),
         sa.Column("held_until_ms", sa.BigInteger, nullable=False),
+        sa.Column("told", sa.BigInteger, nullable=False),
         sa.Column("created_ms", sa.BigInteger, nullable=False),
         sa.Column("changed_ms", sa.BigInteger, nullable=False),
     )
