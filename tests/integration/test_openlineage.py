@@ -112,6 +112,7 @@ def test_one_that_came_to_nothing_has_failed_and_one_that_was_given_up_is_aborte
     opened.store.turn("s", 1, all_stopped, TRAINER)
     opened.store.turn("t", 1, partial(rules.cancelled, by="ann"), ANN)
     teller.tell()
+    assert len(server.events) == 4
     ends = {event["job"]["name"]: event for event in server.events[2:]}
     assert ends["s.retraining"]["eventType"] == "FAIL"
     assert "stopped" in ends["s.retraining"]["run"]["facets"]["errorMessage"]["message"]
