@@ -128,8 +128,9 @@ class Careful:
         )
         self.label_keys = tuple(dict.fromkeys((contract.label.name, "label")))
         """What the label's value may be called in a label."""
-        self._telling_keys = tuple(key for key in self.label_keys if key not in self._fields)
-        self.ambiguous = not self.has_kind or len(self._telling_keys) < len(self.label_keys)
+        self.telling_keys = tuple(key for key in self.label_keys if key not in self._fields)
+        """Those of them that no field is called: such a key alone tells that a record is a label."""
+        self.ambiguous = not self.has_kind or len(self.telling_keys) < len(self.label_keys)
         """Whether a field is called `type` or `label`, so that those keys do not tell the kind of a record."""
         own = ("id", "at", "entity", "type", *self.label_keys)
         self.id_alias = contract.id if contract.id not in own else ""
@@ -157,7 +158,7 @@ class Careful:
                     f"type is `observation` or `label`, not {kind!r:.{_SHOWN}}", rule="kind", field="type"
                 )
             return str(kind)
-        told = any(key in document for key in self._telling_keys)
+        told = any(key in document for key in self.telling_keys)
         return "label" if told and self._known_in_label.issuperset(document) else "observation"
 
     def observation(self, document: Mapping[str, Any]) -> Spoken:
