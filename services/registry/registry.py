@@ -23,6 +23,7 @@ from headrace.contracts.stream import StreamContract, Task, from_dict
 from headrace.errors import Fatal, Transient, Unusable
 from headrace.fold import specification as specifications
 from services.registry.decisions import Absent
+from services.registry.domain.aliases import Aliases, aliases
 from services.registry.domain.audit import By, Examination
 from services.registry.domain.controls import Verb
 from services.registry.domain.history import Standing, standing
@@ -30,6 +31,7 @@ from services.registry.domain.lifecycle import Conflict, check_model_name
 from services.registry.domain.lineage import Life, lives
 from services.registry.domain.rollouts import Act, Plan, check
 from services.registry.journal import Journal
+from services.registry.notes import Noted
 from services.registry.rollouts import Judged, RolloutStore
 from services.registry.store import Store
 from services.registry.tables import VersionRow
@@ -141,6 +143,19 @@ class Registry:
         self._wake.set()
         return version, digest, created
 
+    def tag(self, noted: Noted, key: str, value: str | None, by: By) -> None:
+        """Set a tag of a model or a version of it; value None: delete it."""
+        if value is None:
+            self.store.notes.untag(noted, key, by)
+        else:
+            self.store.notes.tag(noted, key, value, by)
+        self._wake.set()
+
+    def describe(self, model: str, version: int, description: str, by: By) -> None:
+        """Give a model's version another description."""
+        self.store.notes.describe(model, version, description, by)
+        self._wake.set()
+
     # -- deployments --------------------------------------------------------------------------------------------------
 
     def deploy(
@@ -244,6 +259,13 @@ class Registry:
         """All versions that have learnt from a stream, and from what. Raises `Absent`."""
         self.store.stream(stream)
         return lives(self._journal.decided(stream, now_ms()))
+
+    def aliases(self, *models: str) -> Aliases:
+        """What versions of these models are called for where they stand or stood; see `domain.aliases`."""
+        now = now_ms()
+        return aliases(
+            {stream: self._journal.decided(stream, now) for stream in self.store.streams_of(*models)}
+        )
 
     def lives_of(self, model: str) -> list[tuple[str, Life]]:
         """All lives of a model's versions, stream by stream."""

@@ -1,12 +1,12 @@
 """The registry's memory: every decision is one transaction, and a decision made on stale state is made again."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from headrace.contracts.left_out import LeftOut, describe
@@ -23,8 +23,9 @@ from services.registry.decisions import (
 )
 from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
+from services.registry.notes import Notes
 from services.registry.tables import ContractRow, ControlRow, DeploymentRow, ModelRow, StreamRow, VersionRow
-from services.registry.trail import Trail
+from services.registry.trail import Trail, in_line
 
 
 class Store:
@@ -35,6 +36,7 @@ class Store:
         self._write = database.write
         self._now_ms = now_ms
         self._record = trail.append
+        self.notes = Notes(database, now_ms, trail)
 
     # -- contracts ----------------------------------------------------------------------------------------------------
 
@@ -53,6 +55,8 @@ class Store:
         def work(session: Session) -> tuple[int, bool]:
             now = self._now_ms()
             digest = contract_digest(contract)
+            taken = select(StreamRow.name).where(StreamRow.name == contract.name)
+            session.execute(taken.with_for_update())
             present = _latest_contract(session, contract.name)
             if present is not None:
                 if present.digest == digest:
@@ -71,12 +75,15 @@ class Store:
                 session.flush()
             version = present.version + 1 if present else 1
             document = {**contract.to_dict(), "version": version}
+            in_line(session)
+            number = (session.scalar(select(func.max(ContractRow.number))) or 0) + 1
             session.add(
                 ContractRow(
                     stream=contract.name,
                     version=version,
                     digest=digest,
                     document=document,
+                    number=number,
                     created_ms=now,
                     created_by=by.name,
                 )
@@ -125,6 +132,21 @@ class Store:
 
         return self._read(work)
 
+    def numbered(self, number: int) -> ContractRow:
+        """The contract with this number in the whole registry, or `Absent`."""
+        return self._contract(select(ContractRow).where(ContractRow.number == number), f"number {number}")
+
+    def fingerprinted(self, digest: str) -> ContractRow:
+        """The newest contract whose digest begins so, or `Absent`."""
+        query = select(ContractRow).where(ContractRow.digest.startswith(digest, autoescape=True))
+        return self._contract(query.order_by(ContractRow.number.desc()).limit(1), f"digest {digest}")
+
+    def _contract(self, query: Select[ContractRow], asked: str) -> ContractRow:
+        found = self._read(lambda session: session.scalar(query))
+        if found is None:
+            raise Absent(f"there is no contract with {asked}")
+        return found
+
     # -- models -------------------------------------------------------------------------------------------------------
 
     def submit(
@@ -160,11 +182,11 @@ class Store:
 
         return self._write(work)
 
-    def models(self, limit: int, after: str = "") -> list[VersionRow]:
-        """The latest version of every model, by name, those after `after`."""
+    def models(self, limit: int, after: str = "", like: Sequence[str] = ()) -> list[VersionRow]:
+        """The latest version of every model, by name, those after `after`. like: SQL patterns, all fulfilled."""
         latest = (
             select(VersionRow.model, func.max(VersionRow.version).label("version"))
-            .where(VersionRow.model > after)
+            .where(VersionRow.model > after, *_like(like))
             .group_by(VersionRow.model)
             .order_by(VersionRow.model)
             .limit(limit)
@@ -198,6 +220,24 @@ class Store:
         if not found:
             raise Absent(f"there is no model {model}")
         return found
+
+    def newest(
+        self, limit: int, after: tuple[int, str, int] | None = None, like: Sequence[str] = ()
+    ) -> list[VersionRow]:
+        """Versions of all models, newest first. after: created_ms, model and version of the last one that was read."""
+        query = select(VersionRow).where(*_like(like))
+        if after is not None:
+            made, model, version = after
+            same = VersionRow.created_ms == made
+            query = query.where(
+                or_(
+                    VersionRow.created_ms < made,
+                    same & (VersionRow.model > model),
+                    same & (VersionRow.model == model) & (VersionRow.version < version),
+                )
+            )
+        order = (VersionRow.created_ms.desc(), VersionRow.model, VersionRow.version.desc())
+        return self._read(lambda session: list(session.scalars(query.order_by(*order).limit(limit))))
 
     # -- deployments --------------------------------------------------------------------------------------------------
 
@@ -293,10 +333,13 @@ class Store:
 
         return self._write(work)
 
-    def streams_of(self, model: str) -> list[str]:
-        """Streams on which a model stands or stood, by name."""
+    def streams_of(self, *models: str) -> list[str]:
+        """Streams on which one of the models stands or stood, by name."""
         query = (
-            select(DeploymentRow.stream).where(DeploymentRow.model == model).order_by(DeploymentRow.stream)
+            select(DeploymentRow.stream)
+            .where(DeploymentRow.model.in_(models))
+            .distinct()
+            .order_by(DeploymentRow.stream)
         )
         return self._read(lambda session: list(session.scalars(query)))
 
@@ -332,6 +375,10 @@ def _latest_contract(session: Session, stream: str) -> ContractRow | None:
         select(ContractRow).where(ContractRow.stream == stream).order_by(ContractRow.version.desc()).limit(1)
     )
     return session.scalar(query)
+
+
+def _like(patterns: Sequence[str]) -> list[ColumnElement[bool]]:
+    return [VersionRow.model.like(pattern, escape="\\") for pattern in patterns]
 
 
 def _latest_version(session: Session, model: str) -> int:

@@ -6,7 +6,7 @@ registry's own: who changed what and why, chained (`domain.audit`); rows are add
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -35,13 +35,15 @@ class StreamRow(Base):
 
 
 class ContractRow(Base):
-    """A version of a stream's contract, in its plain form."""
+    """A version of a stream's contract, in its plain form. number: counts the contracts of the whole registry."""
 
     __tablename__ = "contracts"
+    __table_args__ = (Index("contracts_number", "number", unique=True),)
     stream: Mapped[str] = mapped_column(ForeignKey("streams.name"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     digest: Mapped[str]
     document: Mapped[dict[str, Any]]
+    number: Mapped[int] = mapped_column(server_default="0")
     created_ms: Mapped[int]
     created_by: Mapped[str]
 
@@ -68,6 +70,16 @@ class VersionRow(Base):
     without: Mapped[dict[str, Any] | None]
     created_ms: Mapped[int]
     created_by: Mapped[str]
+
+
+class TagRow(Base):
+    """What people noted of a model (version 0) or of a version of it."""
+
+    __tablename__ = "tags"
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
 
 
 class DeploymentRow(Base):

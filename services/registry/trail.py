@@ -6,13 +6,22 @@ came second among many would else begin its whole decision again, and again. Sho
 isolation, another row), the number is the table's key, and the loser's transaction is made again like any other.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from services.registry.database import Database
-from services.registry.domain.audit import EMPTY, By, Change, Examination, Head, Record, Seal
+from services.registry.domain.audit import (
+    EMPTY,
+    By,
+    Change,
+    Examination,
+    Head,
+    Record,
+    Seal,
+    made_version,
+)
 from services.registry.tables import (
     AuditRow,
     ContractRow,
@@ -45,7 +54,7 @@ class Trail:
         """
 
         def work(session: Session) -> bool:
-            session.execute(select(SchemaRow.version).with_for_update())
+            in_line(session)
             newest = _newest(session)
             if newest is not None:
                 return self.seal.wrote(_record(newest))
@@ -64,7 +73,7 @@ class Trail:
     def append(self, session: Session, now_ms: int, by: By, change: Change) -> None:
         """Record a change in the transaction that makes it, as the last thing in there."""
         session.flush()
-        session.execute(select(SchemaRow.version).with_for_update())
+        in_line(session)
         record = self.seal.record(_head(session), now_ms, by, change)
         session.add(AuditRow(**{name: getattr(record, name) for name in FIELDS}))
         session.flush()
@@ -85,6 +94,18 @@ class Trail:
                 query = query.where(column == wanted)
         return self._read(lambda session: [_record(row) for row in session.scalars(query)])
 
+    def reasons(self, models: Collection[str]) -> dict[tuple[str, int], str]:
+        """Why each version of the models was made, where that was said: by model and version."""
+        query = select(AuditRow).where(
+            AuditRow.model.in_(models), AuditRow.action.in_(("register", "rebuild")), AuditRow.why != ""
+        )
+        found = {}
+        for row in self._read(lambda session: list(session.scalars(query))):
+            version = made_version(_record(row))
+            if version is not None:
+                found[(row.model, version)] = row.why
+        return found
+
     def examine(self, heads: Iterable[bytes]) -> Examination:
         """Examine the whole chain, against everything that was announced of it."""
         examination, place = Examination(self.seal, heads), 0
@@ -98,6 +119,11 @@ class Trail:
     def _from(self, place: int) -> list[Record]:
         query = select(AuditRow).where(AuditRow.sequence > place).order_by(AuditRow.sequence).limit(PAGE)
         return self._read(lambda session: [_record(row) for row in session.scalars(query)])
+
+
+def in_line(session: Session) -> None:
+    """Wait until nobody else counts anything of the whole registry: records, contracts. Rows are taken before it."""
+    session.execute(select(SchemaRow.version).with_for_update())
 
 
 def _newest(session: Session) -> AuditRow | None:

@@ -195,6 +195,7 @@ def test_a_database_from_before_alembic_is_taken_over_without_loss(database, num
                 continue
             came_later = {"audit": 4, "rollouts": 3}.get(table, 1)
             wanted = row if table != "deployments" or number > 2 else row | {"share": 0.0}
+            wanted = wanted | ({"number": 1} if table == "contracts" else {})
             assert held(opened, table) == ([wanted] if number >= came_later else [])
     trail = Trail(opened, Seal(bytes(32)), lambda: 9)
     trail.begin()

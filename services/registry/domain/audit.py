@@ -211,6 +211,16 @@ def moved(before: LineUp, after: LineUp) -> tuple[dict[str, Any], dict[str, Any]
     return {"places": _places(before, names)}, {"places": _places(after, names)}
 
 
+def made_version(record: Record) -> int | None:
+    """The version of `record.model` that a `register` or `rebuild` made; None if the record does not say."""
+    try:
+        after = msgspec.json.decode(record.after)
+        made = after if record.action == "register" else after["places"][record.model]
+        return int(made["version"])
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return None
+
+
 def sealed(parts: list[str]) -> dict[str, Any]:
     """How many parts were left out of a model and their digest; which ones (persons, maybe) its version says."""
     return {"parts": len(parts), "sha256": sha256(_canonical(parts)).hexdigest()}
