@@ -25,6 +25,7 @@ from services.registry.database import Database
 from services.registry.domain.audit import Seal
 from services.registry.journal import Journal
 from services.registry.judging import Judge
+from services.registry.mlflow import build_mlflow_routes
 from services.registry.past_api import build_past_routes
 from services.registry.policies import PolicyStore
 from services.registry.registry import Registry, now_ms
@@ -32,6 +33,7 @@ from services.registry.retraining_api import build_retraining_routes
 from services.registry.retrainings import RetrainingStore
 from services.registry.rollout_api import build_rollout_routes
 from services.registry.rollouts import RolloutStore
+from services.registry.schemas_api import build_schema_routes
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
 from services.registry.trail import Trail
@@ -117,6 +119,8 @@ def compose(settings: RegistrySettings) -> FastAPI:
     app.include_router(build_past_routes(registry))
     app.include_router(build_audit_routes(registry))
     app.include_router(build_retraining_routes(asking))
+    app.include_router(build_mlflow_routes(registry))
+    app.include_router(build_schema_routes(registry))
     return app
 
 

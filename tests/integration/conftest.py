@@ -1,11 +1,15 @@
 """Databases for the registry's tests: each runs on SQLite and on a real PostgreSQL."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import sqlalchemy
 
 from tests.support import fresh, postgres
+
+# MLflow's client, where it is loaded: it must not call home from a test, and a refusal is no reason to wait.
+os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 @pytest.fixture(scope="session")
