@@ -119,7 +119,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
     app.include_router(build_past_routes(registry))
     app.include_router(build_audit_routes(registry))
     app.include_router(build_retraining_routes(asking))
-    app.include_router(build_mlflow_routes(registry))
+    app.include_router(build_mlflow_routes(registry, asking.store))
     app.include_router(build_schema_routes(registry))
     return app
 

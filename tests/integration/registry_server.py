@@ -13,7 +13,8 @@ from headrace import keys
 from headrace.keys import KeyRing
 from headrace.web import create_app, listen
 from services.registry.mlflow import build_mlflow_routes
-from services.registry.registry import Registry
+from services.registry.registry import Registry, now_ms
+from services.registry.retrainings import RetrainingStore
 from services.registry.schemas_api import build_schema_routes
 from tests.integration.test_registry import FakeLog, opened
 
@@ -25,6 +26,7 @@ class Served:
     url: str
     keys: dict[str, str]
     registry: Registry
+    retrainings: RetrainingStore
 
 
 @contextmanager
@@ -33,8 +35,9 @@ def served(database: str, home: Path) -> Iterator[Served]:
     secrets = {role: keys.create(home / "keys.json", f"the-{role}", role) for role in keys.ROLES}
     memory = opened(database)
     registry = memory.registry(FakeLog())
+    retrainings = RetrainingStore(memory.database, now_ms, memory.trail)
     app = create_app(service="registry", keys=KeyRing.load(home / "keys.json"), ready=dict)
-    app.include_router(build_mlflow_routes(registry))
+    app.include_router(build_mlflow_routes(registry, retrainings))
     app.include_router(build_schema_routes(registry))
     listener = listen("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
@@ -45,7 +48,7 @@ def served(database: str, home: Path) -> Iterator[Served]:
         while not server.started:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", secrets, registry)
+        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", secrets, registry, retrainings)
     finally:
         server.should_exit = True
         thread.join(10)
