@@ -5,13 +5,21 @@ comes, or `Unusable` says which are gone. It may lie in Kafka (`headrace.kafka.h
 with the broker's tail behind it; who reads cannot tell.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from headrace.processor import Batch
 
 READ_RECORDS = 5_000
 """Most records of one batch."""
+CHUNK_OFFSETS = 256
+"""Offsets folded at a time, as live: what is made for them stays in the processor's cache. A chunk begins at a
+multiple of this, whatever batches come: sums of floats depend on the order of their terms, and reports on nothing but
+the log."""
+
+Chunk = tuple[Sequence[int], Sequence[bytes | None]]
+"""Offsets and values."""
 
 
 class Bounds(NamedTuple):
@@ -46,3 +54,18 @@ def gone(topic: str, partition: int, start: int, first: int) -> str:
         f"{topic}/{partition}: offsets {start} to {first - 1} are gone from Kafka and not in an archive; "
         f"the log can be read from {first} on"
     )
+
+
+def chunks(batches: Iterable[Batch]) -> Iterator[Chunk]:
+    """The records of batches, cut at multiples of `CHUNK_OFFSETS` and nowhere else."""
+    offsets: list[int] = []
+    values: list[bytes | None] = []
+    for batch in batches:
+        offsets += batch.offsets
+        values += batch.values
+        while offsets and offsets[-1] // CHUNK_OFFSETS > offsets[0] // CHUNK_OFFSETS:
+            cut = bisect_left(offsets, (offsets[0] // CHUNK_OFFSETS + 1) * CHUNK_OFFSETS)
+            yield offsets[:cut], values[:cut]
+            offsets, values = offsets[cut:], values[cut:]
+    if offsets:
+        yield offsets, values

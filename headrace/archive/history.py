@@ -39,7 +39,7 @@ class ArchivedHistory:
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[Batch]:
         """See the protocol."""
         while start < end:
-            seam = min(end, self._live.bounds(topic, partition).first)
+            seam = min(end, self._seam(topic, partition))
             if start < seam:
                 yield from self._archive.read(topic, partition, start, seam)
                 start = seam
@@ -52,3 +52,16 @@ class ArchivedHistory:
                     raise  # not overtaken by trimming: something else is wrong
                 continue
             return
+
+    def _seam(self, topic: str, partition: int) -> int:
+        """The offset below which the archive is read."""
+        return self._live.bounds(topic, partition).first
+
+
+class ArchiveFirst(ArchivedHistory):
+    """The same log, read from the archive as far as that reaches: to see whether it has what the topic has."""
+
+    def _seam(self, topic: str, partition: int) -> int:
+        held = self._archive.bounds(topic, partition)
+        first = super()._seam(topic, partition)
+        return first if held is None else max(held.end, first)

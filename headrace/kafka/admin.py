@@ -253,6 +253,15 @@ def offset_bounds(bootstrap: str, topic_name: str, partition: int) -> tuple[int,
     return _offsets(admin, [place], _EARLIEST)[place], _offsets(admin, [place], _LATEST)[place]
 
 
+def offset_at(bootstrap: str, topic_name: str, partition: int, ms: int) -> int:
+    """Offset of a partition's first record with this timestamp or a later one; the end if there is none."""
+    admin = _admin(bootstrap)
+    place = TopicPartition(topic_name, partition)
+    since: Any = OffsetSpec.for_timestamp(ms)
+    found = _offsets(admin, [place], since)[place]
+    return found if found >= 0 else _offsets(admin, [place], _LATEST)[place]
+
+
 def delete_below(bootstrap: str, topic_name: str, partition: int, offset: int) -> None:
     """Remove a partition's records below an offset, for good. Raises `Transient` if the broker is away."""
     admin = _admin(bootstrap)  # held until it has answered: a client that is collected never does

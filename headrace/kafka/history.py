@@ -4,6 +4,7 @@ A consumer that asks for offsets which retention has removed is usually moved to
 so would be another model. Here that is an error that names what is gone.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from headrace.errors import Transient, Unusable
 from headrace.history import READ_RECORDS, Bounds, gone
 from headrace.kafka import admin
+from headrace.kafka.tail import Tail
 from headrace.processor import Batch
 
 SILENT_SECONDS = 30.0
@@ -53,6 +55,28 @@ class KafkaHistory:
             yield from self._read(consumer, topic, partition, start, end)
         finally:
             consumer.close()
+
+    def written_ms(self, topic: str, partition: int, offset: int) -> int | None:
+        """When the first record at or behind an offset was written, as Kafka says; None: there is none yet.
+
+        Kafka must still have the offset, or the answer is about the oldest record left.
+        """
+        tail = Tail(self._bootstrap, topic, start={partition: offset}, client_id="headrace-history")
+        deadline = time.monotonic() + SILENT_SECONDS
+        try:
+            while not tail.caught_up():
+                found = tail.read(1, POLL_SECONDS)
+                if found:
+                    return found[0].timestamp_ms
+                if time.monotonic() > deadline:
+                    raise Transient(f"{topic}/{partition}: the broker does not answer")
+        finally:
+            tail.close()
+        return None
+
+    def place_at(self, topic: str, partition: int, ms: int) -> int:
+        """Offset of the first record that was written at this time or later; the end if there is none."""
+        return admin.offset_at(self._bootstrap, topic, partition, ms)
 
     def _read(self, consumer: Any, topic: str, partition: int, start: int, end: int) -> Iterator[Batch]:
         silent = 0.0

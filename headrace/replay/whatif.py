@@ -6,8 +6,7 @@ the same observations. The state can be saved after every chunk and gone on from
 alone: not on batches, not on how often it was interrupted.
 """
 
-from bisect import bisect_left
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
 
 import msgspec
@@ -19,19 +18,10 @@ from headrace.contracts.topics import LOG, OUTCOMES, topic
 from headrace.fold.log import LogFold
 from headrace.fold.parts import Folded
 from headrace.fold.shard import Shard
-from headrace.history import History
-from headrace.processor import Batch
+from headrace.history import Chunk, History, chunks
 from headrace.replay.changes import Progress, changing
 from headrace.replay.plan import Plan
 from headrace.replay.tallies import Tallies
-
-CHUNK_OFFSETS = 256
-"""Offsets folded at a time, as live: what is made for them stays in the processor's cache. A chunk begins at a
-multiple of this, whatever batches come: sums of floats depend on the order of their terms, and reports on nothing but
-the log."""
-
-Chunk = tuple[Sequence[int], Sequence[bytes | None]]
-"""Offsets and values."""
 
 _decode_outcome = msgspec.json.Decoder(Outcome).decode
 
@@ -176,21 +166,6 @@ def run(history: History, replay: PartitionReplay) -> Iterator[Folded]:
             yield replay.feed(chunk, happened)
             if replay.is_done():
                 return
-
-
-def chunks(batches: Iterable[Batch]) -> Iterator[Chunk]:
-    """The records of batches, cut at multiples of `CHUNK_OFFSETS` and nowhere else."""
-    offsets: list[int] = []
-    values: list[bytes | None] = []
-    for batch in batches:
-        offsets += batch.offsets
-        values += batch.values
-        while offsets and offsets[-1] // CHUNK_OFFSETS > offsets[0] // CHUNK_OFFSETS:
-            cut = bisect_left(offsets, (offsets[0] // CHUNK_OFFSETS + 1) * CHUNK_OFFSETS)
-            yield offsets[:cut], values[:cut]
-            offsets, values = offsets[cut:], values[cut:]
-    if offsets:
-        yield offsets, values
 
 
 def _outcomes(history: History, stream: str, span: Span, start: int) -> Generator[tuple[int, Outcome]]:
