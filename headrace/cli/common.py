@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     from headrace.replay.sources import Sources
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program, and nothing else.")]
+Data = Annotated[
+    bool, typer.Option("--data", help="Also read what was learnt: sources, quality, rejected share.")
+]
 Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
 
 
 def versioned(text: str) -> tuple[str, int | None]:
-    """A model's name and version from NAME@VERSION, or NAME alone. Raises `Unusable` if it is neither."""
+    """A name and a version from NAME@VERSION, or NAME alone. Raises `Unusable` if it is neither."""
     name, _, version = text.partition("@")
     if version and not version.isdecimal():
-        raise Unusable(f"{text} is no model version: write NAME or NAME@VERSION")
+        raise Unusable(f"{text} is no version: write NAME or NAME@VERSION")
     return name, int(version) if version else None
 
 

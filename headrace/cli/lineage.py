@@ -8,10 +8,11 @@ import typer
 import yaml
 
 from headrace.cli.card import card_of, span
-from headrace.cli.common import Json, client_of, versioned
+from headrace.cli.common import Data, Json, client_of, versioned
 from headrace.cli.home import Home
 from headrace.cli.models import latest
 from headrace.cli.output import Output, guarded
+from headrace.cli.profiles import measured_life, show_quality
 from headrace.client import Client, ServiceProblem, calls
 
 VersionArgument = Annotated[
@@ -46,16 +47,17 @@ def versions(
 
 
 @guarded
-def lineage(version: VersionArgument, as_json: Json = False) -> None:
+def lineage(version: VersionArgument, data: Data = False, as_json: Json = False) -> None:
     """Show what a version has learnt: streams, offsets, contracts, what was left out, how it stood and who decided."""
     home, output = Home.from_environment(), Output(as_json)
     with client_of(home) as client:
         found = _lineage(client, *_chosen(client, version))
+        if data:
+            for life in found["lives"]:
+                life["data"] = measured_life(home, output, client, life)
     output.answer(found)
     for life in found["lives"]:
-        output.say(
-            f"{life['stream']}: learnt {ranges(life)} under contract {', '.join(map(str, life['contracts']))}"
-        )
+        show_learnt(output, life)
         columns = ("role", "share", "frozen", "decided_at", "decided_by", "offsets")
         rows = [[place.get(column) for column in columns] for place in life["places"]]
         if life["ended_at"]:
@@ -103,6 +105,18 @@ def card(
         output.say(f"wrote {output_file}")
     elif not as_json:
         typer.echo(text)
+
+
+def show_learnt(output: Output, life: dict[str, Any]) -> None:
+    """What a version learnt on a stream: ranges, contracts, datasets; what is in them, if they were read."""
+    output.say(
+        f"{life['stream']}: learnt {ranges(life)} under contract {', '.join(map(str, life['contracts']))}"
+    )
+    if life["datasets"]:
+        shown = [f"{one['name']}@{one['version']} ({one['share']:.1%})" for one in life["datasets"]]
+        output.say(f"datasets: {', '.join(shown)}")
+    if life.get("data") is not None:
+        show_quality(output, life["data"])
 
 
 def ranges(life: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import typer
 from headrace.cli.access import keys_app
 from headrace.cli.audit import audit_app
 from headrace.cli.common import Json, bootstrap_of, client_of
+from headrace.cli.datasets import datasets_app
 from headrace.cli.home import Home
 from headrace.cli.lineage import card, diff, lineage, versions
 from headrace.cli.models import models_app
@@ -35,6 +36,7 @@ app.add_typer(streams_app, name="stream")
 app.add_typer(models_app, name="model")
 app.add_typer(rollouts_app, name="rollout")
 app.add_typer(retrain_app, name="retrain")
+app.add_typer(datasets_app, name="dataset")
 app.add_typer(audit_app, name="audit")
 app.add_typer(keys_app, name="key")
 for command in (versions, lineage, diff, card):

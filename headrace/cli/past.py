@@ -5,12 +5,14 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from headrace.cli.common import Json, client_of, sources_of, versioned
+from headrace.cli.common import Data, Json, client_of, sources_of, versioned
 from headrace.cli.home import Home
+from headrace.cli.lineage import show_learnt
 from headrace.cli.output import Output, count, guarded
+from headrace.cli.profiles import measured_life
 from headrace.cli.progress import Bar
 from headrace.cli.streams import every
-from headrace.client import Client, calls
+from headrace.client import Client, ServiceProblem, calls
 from headrace.errors import Unusable
 
 Stream = Annotated[str, typer.Option(help="Name of the stream (needed only if there could be several).")]
@@ -80,9 +82,10 @@ def why(
         typer.Argument(metavar="ID", help="Id of the observation, or its place: STREAM/PARTITION/OFFSET."),
     ],
     stream: Stream = "",
+    data: Data = False,
     as_json: Json = False,
 ) -> None:
-    """Take a prediction apart: what came in, what each model saw and said, what came of it; computed again."""
+    """Take a prediction apart: what came in, what each model saw, said and had learnt, what came of it; made again."""
     from headrace.replay.explain import Explainer
 
     home, output = Home.from_environment(), Output(as_json)
@@ -114,10 +117,60 @@ def why(
             names = ", ".join(one.stream for one in found)
             raise Unusable(f"{prediction!r} is an id in several streams; say which with --stream: {names}")
         story = explainer.explain(found[0], sources.answered(found[0].stream, found[0].partition))
+    with client_of(home) as client:
+        story["learnt"] = _learnt(client, story)
+        if data and story["learnt"] is not None:
+            story["learnt"]["data"] = measured_life(home, output, client, story["learnt"])
     output.answer(story)
     _show_story(output, story)
     if story["equal"] is False:
         raise typer.Exit(1)
+
+
+def _learnt(client: Client, story: dict[str, Any]) -> dict[str, Any] | None:
+    """What the version that answered had learnt by then, as its lineage has it: of its partition, and before.
+
+    None if nobody answered, or the registry knows of no such version there.
+    """
+    said = story["prediction"] or story["recomputed"] or {}
+    if not said.get("model"):
+        return None
+    path = f"{calls.model_path(said['model'])}/versions/{said['version']}/lineage"
+    try:
+        lives = client.get("registry", path)["lives"]
+    except ServiceProblem as problem:
+        if problem.status != 404:
+            raise
+        return None
+    part, offset = str(story["partition"]), story["offset"]
+    for life in lives:
+        span = life["learnt"].get(part)
+        if life["stream"] != story["stream"] or span is None or span["from"] > offset:
+            continue
+        if span["before"] is None or offset < span["before"]:
+            by_then = [
+                one for one in (_cut(dataset, part, offset) for dataset in life["datasets"]) if one["share"]
+            ]
+            return {
+                **life,
+                "learnt": {part: {"from": span["from"], "before": offset}},
+                "datasets": by_then,
+            }
+    return None
+
+
+def _cut(dataset: dict[str, Any], part: str, offset: int) -> dict[str, Any]:
+    """What of a dataset was learnt before an offset of a partition, which is a model of its own."""
+    span = dataset["ranges"].get(part)
+    ranges = (
+        {part: {"from": span["from"], "before": min(span["before"], offset)}}
+        if span is not None and span["from"] < offset
+        else {}
+    )
+    seen, kept = (
+        sum(one["before"] - one["from"] for one in some.values()) for some in (dataset["ranges"], ranges)
+    )
+    return {**dataset, "ranges": ranges, "share": dataset["share"] * kept / seen}
 
 
 def _stream_of_model(client: Client, model: str) -> str:
@@ -203,6 +256,10 @@ def _show_story(output: Output, story: dict[str, Any]) -> None:
         ],
     )  # fmt: skip
     output.say()
+    if story["learnt"] is not None:
+        output.say(f"{said['model']}@{said['version']}, by then:")
+        show_learnt(output, story["learnt"])
+        output.say()
     outcome = story["outcome"]
     output.say(f"outcome: {outcome['status']}, truth {outcome.get('y')}" if outcome else "outcome: none yet")
     verdict = {True: "computed again: equal, byte for byte", False: "computed again: NOT what was stored"}

@@ -1,5 +1,6 @@
 """`headrace stream`: create, show and list streams."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -8,7 +9,7 @@ import typer
 
 from headrace.cli.common import Json, Reason, client_of
 from headrace.cli.home import Home
-from headrace.cli.output import Output, guarded
+from headrace.cli.output import Output, guarded, places
 from headrace.client import Client, calls
 from headrace.contracts.stream import StreamContract, from_dict
 from headrace.errors import Unusable
@@ -109,6 +110,56 @@ def show(
         output.next(f"No model yet: headrace model deploy {stream} SPEC.yaml")
 
 
+@streams_app.command()
+@guarded
+def contract(
+    stream: Annotated[str, typer.Argument(help="Name of the stream.")],
+    version: Annotated[int | None, typer.Option(min=1, help="Only this version, whole.")] = None,
+    document: Annotated[
+        bool, typer.Option("--document", help="With --version: print it as an ODCS document.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the versions of a stream's contract, or show one: who made it, when, and what it changed."""
+    home, output = Home.from_environment(), Output(as_json)
+    if document and version is None:
+        raise Unusable("say which version: --version N")
+    path = calls.stream_path(stream, "versions")
+    with client_of(home) as client:
+        if version is None:
+            found = every(client, "registry", path, "versions")
+        else:
+            found = [client.get("registry", f"{path}/{version}")]
+        if document:
+            text = client.get("registry", calls.stream_path(stream, f"contract?version={version}"))
+            output.answer({**found[0], "document": text})
+            if not as_json:
+                typer.echo(text)
+            return
+    output.answer({"stream": stream, "versions": found} if version is None else found[0])
+    if version is not None:
+        _show_contract(output, from_dict(found[0]["contract"]))
+        output.say()
+    output.table(
+        ("version", "created", "by", "from offsets", "digest", "changes"),
+        [
+            (
+                one["version"],
+                one["created_at"],
+                one["created_by"],
+                places(one["offsets"]) or "pending",
+                one["digest"][:12],
+                len(one["changes"]),
+            )
+            for one in found
+        ],
+    )
+    for one in found:
+        for change in one["changes"]:
+            before, after = (json.dumps(change[side], ensure_ascii=False) for side in ("before", "after"))
+            output.say(f"version {one['version']}: {change['where']}: {before} -> {after}")
+
+
 @streams_app.command("list")
 @guarded
 def list_streams(as_json: Json = False) -> None:
@@ -127,12 +178,12 @@ def list_streams(as_json: Json = False) -> None:
 def every(client: Client, service: calls.ServiceName, path: str, name: str) -> list[dict[str, Any]]:
     """All items of a paged list, e.g. `every(client, "registry", "/v1/streams", "streams")`."""
     items: list[dict[str, Any]] = []
-    after = ""
+    after = None
     while True:
-        page = client.get(service, f"{path}?after={quote(after, safe='')}" if after else path)
+        page = client.get(service, path if after is None else f"{path}?after={quote(str(after), safe='')}")
         items.extend(page.get(name) or [])
-        after = page.get("next") or ""
-        if not after:
+        after = page.get("next")
+        if after is None:
             return items
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -157,6 +157,19 @@ class AsyncClient:
     async def remove_retraining_policy(self, stream: str, *, reason: str = "") -> None:
         """Let a stream no longer be retrained by itself."""
         await self.send(calls.because(calls.remove_retraining_policy(stream), reason))
+
+    async def create_dataset(
+        self,
+        name: str,
+        stream: str,
+        *,
+        ranges: Mapping[str, Mapping[str, int]] | None = None,
+        without: Sequence[str] = (),
+        description: str = "",
+        reason: str = "",
+    ) -> dict[str, Any]:
+        """Name records of a log as a version of a dataset (docs/datasets.md); it is measured afterwards."""
+        return await self._change(calls.create_dataset(name, stream, ranges, without, description), reason)
 
     async def _change(self, call: Call, reason: str) -> dict[str, Any]:
         answer: dict[str, Any] = await self.send(calls.because(call, reason))

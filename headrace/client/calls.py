@@ -5,7 +5,7 @@ A `Call` is everything a sender needs; `answer_of` turns a response into a value
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -156,6 +156,19 @@ def remove_retraining_policy(stream: str) -> Call:
     return Call("registry", "DELETE", _stream(stream, "retraining-policy"))
 
 
+def create_dataset(
+    name: str,
+    stream: str,
+    ranges: Mapping[str, Mapping[str, int]] | None = None,
+    without: Sequence[str] = (),
+    description: str = "",
+) -> Call:
+    """Name records of a stream's log as a version of a dataset; ranges: by partition, None: all there are now."""
+    document = {"name": name, "stream": stream, "without": list(without), "description": description}
+    more = {} if ranges is None else {"ranges": {part: dict(span) for part, span in ranges.items()}}
+    return _post("registry", "/v1/datasets", {**document, **more})
+
+
 def because(call: Call, reason: str) -> Call:
     """A call that changes something in the registry, with the reason that its audit trail is to keep."""
     return call._replace(path=f"{call.path}?{urlencode({'reason': reason})}") if reason else call
@@ -174,6 +187,12 @@ def stream_path(stream: str, rest: str = "") -> str:
 def model_path(model: str) -> str:
     """`/v1/models/M`, quoted."""
     return f"/v1/models/{quote(model, safe='')}"
+
+
+def dataset_path(name: str, version: int | None = None) -> str:
+    """`/v1/datasets/D` or `/v1/datasets/D/versions/N`, quoted."""
+    path = f"/v1/datasets/{quote(name, safe='')}"
+    return path if version is None else f"{path}/versions/{version}"
 
 
 def answer_of(status: int, headers: dict[str, str], body: bytes) -> Any:

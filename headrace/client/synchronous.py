@@ -1,7 +1,7 @@
 """The blocking client: for scripts, notebooks and the command line."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
@@ -154,6 +154,19 @@ class Client:
     def remove_retraining_policy(self, stream: str, *, reason: str = "") -> None:
         """Let a stream no longer be retrained by itself."""
         self.send(calls.because(calls.remove_retraining_policy(stream), reason))
+
+    def create_dataset(
+        self,
+        name: str,
+        stream: str,
+        *,
+        ranges: Mapping[str, Mapping[str, int]] | None = None,
+        without: Sequence[str] = (),
+        description: str = "",
+        reason: str = "",
+    ) -> dict[str, Any]:
+        """Name records of a log as a version of a dataset (docs/datasets.md); it is measured afterwards."""
+        return self._change(calls.create_dataset(name, stream, ranges, without, description), reason)
 
     def _change(self, call: Call, reason: str) -> dict[str, Any]:
         answer: dict[str, Any] = self.send(calls.because(call, reason))

@@ -6,6 +6,7 @@ on where it stopped. What does not change the answer (how often progress is save
 
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -110,11 +111,7 @@ def check(plan: Plan, contract: contracts.StreamContract) -> contracts.StreamCon
     """The contract under the plan's policy. Raises `Unusable` if the plan contradicts itself or the stream."""
     changed = contracts.from_dict(plan.changed(contract.to_dict()))
     _check_models(plan, changed)
-    for bound in (plan.start, plan.end, plan.warm_up):
-        if bound is not None and bound.by == "offset" and contract.partitions > 1:
-            raise Unusable(
-                f"{plan.stream} has {contract.partitions} partitions, each with offsets of its own: give a time"
-            )
+    check_bounds(plan.stream, contract.partitions, (plan.start, plan.end, plan.warm_up))
     if plan.warm_up is not None and plan.start is None:
         raise Unusable("a warm-up without a start counts nothing differently: say from where on to count")
     for first, last, what in (
@@ -126,6 +123,12 @@ def check(plan: Plan, contract: contracts.StreamContract) -> contracts.StreamCon
     if plan.thresholds and contract.task != "binary":
         raise Unusable(f"{plan.stream} asks a {contract.task} question: a threshold needs a binary one")
     return changed
+
+
+def check_bounds(stream: str, partitions: int, bounds: Iterable[Bound | None]) -> None:
+    """Raise `Unusable` if a bound is an offset and the stream has more partitions than one."""
+    if partitions > 1 and any(bound is not None and bound.by == "offset" for bound in bounds):
+        raise Unusable(f"{stream} has {partitions} partitions, each with offsets of its own: give a time")
 
 
 def _check_models(plan: Plan, contract: contracts.StreamContract) -> None:

@@ -1,8 +1,8 @@
 """Registry: which streams, contracts, models and deployments there are, and who may change them.
 
-Consumes HTTP, and `S.outcomes` of streams on which a rollout is under way. Emits control records (contract, deploy,
-promote, share, freeze, retire, rebuild) into every partition of `S.log`, and announces streams and deployments on
-`headrace.registry` (compacted). Keeps its database: SQLite by default, PostgreSQL by URL. Guarantees: versions have
+Consumes HTTP, `S.outcomes` of streams on which a rollout is under way, and of `S.log` what a dataset refers to. Emits
+control records (contract, deploy, promote, share, freeze, retire, rebuild) into every partition of `S.log`, and
+announces streams and deployments on `headrace.registry` (compacted). Keeps its database: SQLite by default, PostgreSQL by URL. Guarantees: versions have
 no gaps; a stream has at most one champion; a change is decided in one database transaction (compare-and-set), written
 as pending, and answered only once its control records are acknowledged in every partition; an outcome counts once in
 a rollout's evidence; after a crash anywhere between, what was decided is finished at the next start. A control record

@@ -21,11 +21,16 @@ from services.registry.agents import KafkaControlLog
 from services.registry.api import build_routes
 from services.registry.asking import Asking
 from services.registry.audit_api import build_audit_routes
+from services.registry.catalog import Catalog
+from services.registry.contract_api import build_contract_routes
 from services.registry.database import Database
+from services.registry.dataset_api import build_dataset_routes
+from services.registry.datasets import DatasetStore
 from services.registry.domain.audit import Seal
 from services.registry.journal import Journal
 from services.registry.judging import Judge
 from services.registry.mlflow import build_mlflow_routes
+from services.registry.measuring import Measuring
 from services.registry.past_api import build_past_routes
 from services.registry.policies import PolicyStore
 from services.registry.registry import Registry, now_ms
@@ -79,9 +84,10 @@ def compose(settings: RegistrySettings) -> FastAPI:
         registry, RetrainingStore(database, now_ms, trail), PolicyStore(database, now_ms, trail), logs
     )
     trainer = Trainer(registry, asking, logs, settings.states, metrics, settings.trial_processes)
-
+    catalog = Catalog(registry, DatasetStore(database, now_ms, trail), logs)
+    measuring = Measuring(registry, catalog, settings.bootstrap, settings.archive, metrics)
     teller = _teller(settings, asking.store)
-    beside: list[Beside] = [one for one in (judge, trainer, archiving, teller) if one is not None]
+    beside: list[Beside] = [one for one in (judge, trainer, measuring, archiving, teller) if one is not None]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -116,7 +122,9 @@ def compose(settings: RegistrySettings) -> FastAPI:
     app.state.registry = registry
     app.include_router(build_routes(registry))
     app.include_router(build_rollout_routes(registry))
-    app.include_router(build_past_routes(registry))
+    app.include_router(build_past_routes(registry, catalog))
+    app.include_router(build_contract_routes(registry))
+    app.include_router(build_dataset_routes(catalog))
     app.include_router(build_audit_routes(registry))
     app.include_router(build_retraining_routes(asking))
     app.include_router(build_mlflow_routes(registry, asking.store))

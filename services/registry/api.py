@@ -23,7 +23,7 @@ from services.registry.domain.audit import LONGEST_REASON, By
 from services.registry.domain.controls import Verb
 from services.registry.domain.lifecycle import Conflict
 from services.registry.registry import Registry
-from services.registry.tables import ContractRow, DeploymentRow, StreamRow, VersionRow
+from services.registry.tables import DeploymentRow, StreamRow, VersionRow
 
 reader = require("reader", "producer")
 operator = require("operator")
@@ -171,18 +171,6 @@ def _stream_routes(router: APIRouter, registry: Registry) -> None:
         if format == "plain":
             return document
         return Response(odcs.dump(from_dict(document)), media_type="application/yaml")
-
-    @router.get(
-        "/streams/{stream}/versions",
-        tags=["streams"],
-        dependencies=[Depends(reader)],
-        summary="All versions of a stream's contract",
-    )
-    def list_contracts(stream: StreamName) -> views.ContractVersions:
-        with told():
-            return views.ContractVersions(
-                stream=stream, versions=[_contract_version(row) for row in store.contracts(stream)]
-            )
 
 
 def _model_routes(router: APIRouter, registry: Registry) -> None:
@@ -374,16 +362,6 @@ def _stream_summary(registry: Registry, row: StreamRow) -> views.StreamSummary:
         task=contract.document["task"],
         champion=champions[0] if champions else None,
         created_at=views.rfc3339(row.created_ms),
-    )
-
-
-def _contract_version(row: ContractRow) -> views.ContractVersion:
-    return views.ContractVersion(
-        version=row.version,
-        digest=row.digest,
-        created_at=views.rfc3339(row.created_ms),
-        created_by=row.created_by,
-        contract=row.document,
     )
 
 

@@ -1,6 +1,6 @@
 """The past over HTTP: who stood on a stream when, what a version learnt from, who learnt from a place in the log."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Depends, Query
@@ -9,6 +9,8 @@ from headrace.contracts.times import parse_ms
 from headrace.errors import Unusable
 from services.registry import views
 from services.registry.api import ModelName, Number, StreamName, reader, shown_version, told
+from services.registry.catalog import Catalog
+from services.registry.dataset_api import shown_ranges
 from services.registry.domain.history import Decision
 from services.registry.domain.lifecycle import Deployed
 from services.registry.domain.lineage import Life
@@ -16,7 +18,7 @@ from services.registry.registry import Registry, now_ms
 from services.registry.rollout_api import shown_rollout
 
 
-def build_past_routes(registry: Registry) -> APIRouter:
+def build_past_routes(registry: Registry, catalog: Catalog) -> APIRouter:
     """`/v1/streams/{stream}/live` and `lives`, `/v1/models/{model}/versions/{version}/lineage`."""
     router = APIRouter(prefix="/v1", dependencies=[Depends(reader)])
 
@@ -48,9 +50,10 @@ def build_past_routes(registry: Registry) -> APIRouter:
             row = registry.store.version(model, version)
             found = registry.lives_of(model)
             rows = registry.rollouts.about(model, version)
+            lives = [_shown(stream, life, catalog) for stream, life in found if life.version == version]
         return views.Lineage(
             version=shown_version(row),
-            lives=[_shown(stream, life) for stream, life in found if life.version == version],
+            lives=lives,
             rollouts=[shown_rollout(one) for one in rows],
         )
 
@@ -81,12 +84,14 @@ def _learnt(life: Life, partition: str, offset: int) -> bool:
     return found is not None and found[0] <= offset and (found[1] is None or offset < found[1])
 
 
-def _shown(stream: str, life: Life) -> views.LifeView:
+def _shown(stream: str, life: Life, catalog: Catalog | None = None) -> views.LifeView:
+    """A life as it is answered; with the datasets that it saw, if there is a catalog to look into."""
     learnt = {}
     for partition in life.beginning.offsets or {}:
         since, before = life.range(partition) or (0, 0)
         learnt[partition] = views.LearntRange(since=since, before=before)
-    left_out: list[Any] = [msgspec.to_builtins(without) for without in life.without]
+    left_out = [{**msgspec.to_builtins(left.what), "below": left.below.offsets} for left in life.without]
+    saw = [] if catalog is None else catalog.seen(stream, life)
     return views.LifeView(
         stream=stream,
         model=life.model,
@@ -96,6 +101,15 @@ def _shown(stream: str, life: Life) -> views.LifeView:
         contracts=list(life.contracts),
         places=[_place(place.deployed, place.decision) for place in life.places],
         ended_at=None if life.ended is None else views.rfc3339(life.ended.made_ms),
+        datasets=[
+            views.SawDataset(
+                name=link.dataset.name,
+                version=link.dataset.version,
+                share=link.share,
+                ranges=shown_ranges(link.ranges),
+            )
+            for link in saw
+        ],
     )
 
 

@@ -17,9 +17,10 @@ import structlog
 
 from headrace.contracts.codec import encode
 from headrace.contracts.compatibility import breaking_changes
-from headrace.contracts.events import Announcement, DeploymentAnnounced, StreamAnnounced
+from headrace.contracts.events import Announcement, ContractAdopted, DeploymentAnnounced, StreamAnnounced
 from headrace.contracts.left_out import LeftOut
 from headrace.contracts.stream import StreamContract, Task, from_dict
+from headrace.datasets.adoptions import Adoption
 from headrace.errors import Fatal, Transient, Unusable
 from headrace.fold import specification as specifications
 from services.registry.decisions import Absent
@@ -201,10 +202,7 @@ class Registry:
         """Let a deployed model go on as if some records had never been learnt: (new version, from which offsets on)."""
         if not without:
             raise Unusable("nothing is to be left out", where="without")
-        partitions = self.store.stream(stream).partitions
-        for part in without.offsets:
-            if part.partition >= partitions:
-                raise Unusable(f"{stream} has no partition {part.partition}", where="without")
+        check_partitions(without, stream, self.store.stream(stream).partitions)
         sequence, version = self.store.rebuild(stream, model, without, by)
         self._finish(stream)
         return version, self._journal.offsets(stream, sequence)
@@ -266,6 +264,15 @@ class Registry:
         return aliases(
             {stream: self._journal.decided(stream, now) for stream in self.store.streams_of(*models)}
         )
+
+    def adoptions(self, stream: str) -> list[Adoption]:
+        """All versions of a stream's contract, oldest first, and from which offsets on they hold. Raises `Absent`."""
+        self.store.stream(stream)
+        return [
+            Adoption(decision.control.version, decision.offsets, decision.control.contract)
+            for decision in self._journal.decided(stream, now_ms())
+            if isinstance(decision.control, ContractAdopted)
+        ]
 
     def lives_of(self, model: str) -> list[tuple[str, Life]]:
         """All lives of a model's versions, stream by stream."""
@@ -378,6 +385,13 @@ class Registry:
         for name in self._journal.unsettled():
             self.settle(name)
         self._announce_head()  # of what concerns no stream's log, too: models, a rollout that is held
+
+
+def check_partitions(without: LeftOut, stream: str, partitions: int) -> None:
+    """Raise `Unusable` if offsets are to be left out of a partition that a stream does not have."""
+    for part in without.offsets:
+        if not 0 <= part.partition < partitions:
+            raise Unusable(f"{stream} has no partition {part.partition}", where="without")
 
 
 def now_ms() -> int:

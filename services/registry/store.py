@@ -122,12 +122,17 @@ class Store:
 
         return self._read(work)
 
-    def contracts(self, stream: str) -> list[ContractRow]:
-        """All versions of a stream's contract, oldest first, or `Absent`."""
+    def contracts(self, stream: str, limit: int, after: int = 0) -> list[ContractRow]:
+        """Versions of a stream's contract after one, oldest first, or `Absent`."""
 
         def work(session: Session) -> list[ContractRow]:
             stream_row(session, stream)
-            query = select(ContractRow).where(ContractRow.stream == stream).order_by(ContractRow.version)
+            query = (
+                select(ContractRow)
+                .where(ContractRow.stream == stream, ContractRow.version > after)
+                .order_by(ContractRow.version)
+                .limit(limit)
+            )
             return list(session.scalars(query))
 
         return self._read(work)

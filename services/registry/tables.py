@@ -13,7 +13,12 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {int: BigInteger, dict[str, Any]: JSON, dict[str, int]: JSON(none_as_null=True)}  # noqa: RUF012  # SQLAlchemy's
+    type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's
+        int: BigInteger,
+        list[int]: JSON,
+        dict[str, Any]: JSON,
+        dict[str, int]: JSON(none_as_null=True),
+    }
 
 
 class SchemaRow(Base):
@@ -188,3 +193,38 @@ class ReadRow(Base):
     __tablename__ = "read"
     topic: Mapped[str] = mapped_column(primary_key=True)
     offset: Mapped[int]
+
+
+class DatasetRow(Base):
+    """A version of a dataset (`domain.datasets.Reference`). reference: its digest; ranges: [from, before] by partition.
+
+    state: `measuring`, `measured` or `failed`, and then why. digest, records: of the log records that belong.
+    """
+
+    __tablename__ = "datasets"
+    __table_args__ = (UniqueConstraint("name", "reference"),)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    reference: Mapped[str]
+    stream: Mapped[str] = mapped_column(ForeignKey("streams.name"), index=True)
+    ranges: Mapped[dict[str, Any]]
+    contracts: Mapped[list[int]]
+    without: Mapped[dict[str, Any]]
+    description: Mapped[str]
+    created_ms: Mapped[int]
+    created_by: Mapped[str]
+    reason: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)
+    failure: Mapped[str]
+    digest: Mapped[str | None]
+    records: Mapped[int | None]
+    measured_ms: Mapped[int | None]
+
+
+class MeasurementRow(Base):
+    """What was measured of a dataset's version, as JSON text: large, and so apart."""
+
+    __tablename__ = "measurements"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    measurement: Mapped[str]

@@ -134,21 +134,35 @@ class StreamDetail(BaseModel):
     created_at: str
 
 
+class ContractChange(BaseModel):
+    """What a version changed: a part of the contract (`label.wait_seconds`, `fields.a`), before and after it."""
+
+    where: str
+    before: Any
+    after: Any
+
+
 class ContractVersion(BaseModel):
-    """A version of a contract."""
+    """A version of a contract. offsets: from which on it holds, by partition; None: pending.
+
+    changes: against the version before; none for the first.
+    """
 
     version: int
     digest: str
     created_at: str
     created_by: str
+    offsets: dict[str, int] | None
+    changes: list[ContractChange]
     contract: dict[str, Any]
 
 
 class ContractVersions(BaseModel):
-    """All versions of a stream's contract, oldest first."""
+    """Versions of a stream's contract, oldest first. next: give it as `after` for the next page; None on the last."""
 
     stream: str
     versions: list[ContractVersion]
+    next: int | None
 
 
 class ModelCreated(BaseModel):
@@ -326,10 +340,29 @@ class LearntRange(BaseModel):
     model_config = ConfigDict(populate_by_name=True)
 
 
+class RangeView(BaseModel):
+    """Offsets of a partition: from, and before."""
+
+    since: int = Field(alias="from")
+    before: int
+
+    model_config = ConfigDict(populate_by_name=True)
+
+
+class SawDataset(BaseModel):
+    """A dataset that a version learnt from: which part of it, and what share of its offsets that is."""
+
+    name: str
+    version: int
+    share: float
+    ranges: dict[str, RangeView]
+
+
 class LifeView(BaseModel):
     """A version's life on a stream: which ranges of the log it learnt, without what, under which contracts.
 
-    learnt: by partition; empty while its deployment is pending. ended_at: None while it lives.
+    learnt: by partition; empty while its deployment is pending. without: each `below` offsets. ended_at: None while it
+    lives. datasets: named ones that it learnt from, the newest first; only where one version is asked about.
     """
 
     stream: str
@@ -340,6 +373,7 @@ class LifeView(BaseModel):
     contracts: list[int]
     places: list[PlaceView]
     ended_at: str | None
+    datasets: list[SawDataset] = []
 
 
 class Lives(BaseModel):

@@ -148,6 +148,9 @@ def test_the_past_is_found_again_and_poison_is_unlearnt(system: System) -> None:
     assert command(system, "why", place)["models"] == story["models"]
     assert command(system, "why", "o99999", code=1)["error"].startswith("no observation with the id")
 
+    learnt = story.pop("learnt")  # the registry's to know
+    assert (learnt["model"], learnt["version"], learnt["contracts"]) == ("logistic", 1, [1])
+    assert learnt["learnt"] == {str(story["partition"]): {"from": 1, "before": story["offset"]}}
     assert system.client.get("scoring", "/v1/predictions/o777") == story
     assert system.client.get("scoring", f"/v1/predictions/o777?stream={STREAM}") == story
     for path in ("o99999", "o777?stream=nowhere"):

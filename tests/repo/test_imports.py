@@ -21,6 +21,9 @@ STUBS = (
         "broker", "cli", "client", "contracts", "fold", "kafka", "operators",
     )),
     "headrace/kafka/host.py",
+    *(f"headrace/datasets/{module}.py" for module in (
+        "__init__", "adoptions", "columns", "digest", "measurement", "profiler",
+    )),
     "services/__init__.py",
     *(f"services/{service}/{module}.py"
       for service in ("ingest", "scoring", "monitor", "registry")

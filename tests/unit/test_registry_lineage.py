@@ -57,7 +57,8 @@ def test_a_life_goes_from_deployment_to_retirement_and_a_rebuild_keeps_its_paren
         ("b", 3, (70, None), (2,), ["champion"]),
     ]
     assert found[2].range("1") == (200, 700)
-    assert [life.without for life in found] == [(), (), (left_out,), ()]
+    assert [[left.what for left in life.without] for life in found] == [[], [], [left_out], []]
+    assert found[2].without[0].below.offsets == {"0": 50, "1": 500}
 
 
 def test_one_that_learnt_the_log_has_learnt_it_from_the_start() -> None:

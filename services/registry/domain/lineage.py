@@ -21,6 +21,13 @@ class Place(NamedTuple):
     deployed: Deployed
 
 
+class Left(NamedTuple):
+    """What a version never learnt, where it lies below the offsets of a decision."""
+
+    what: LeftOut
+    below: Decision
+
+
 class Life(NamedTuple):
     """A version's life on a stream.
 
@@ -31,7 +38,7 @@ class Life(NamedTuple):
     model: str
     version: int
     beginning: Decision
-    without: tuple[LeftOut, ...]
+    without: tuple[Left, ...]
     contracts: tuple[int, ...]
     places: tuple[Place, ...]
     ended: Decision | None
@@ -69,12 +76,13 @@ def lives(decisions: Iterable[Decision]) -> list[Life]:
             if begins and isinstance(control, ModelRebuilt) and before is not None:
                 now[model] = before._replace(
                     version=control.version,
-                    without=(*before.without, control.without),
+                    without=(*before.without, Left(control.without, decision)),
                     contracts=(contract,),
                     places=(),
                 )
             elif begins:
-                without = (control.without,) if isinstance(control, ModelDeployed) and control.without else ()
+                left_out = control.without if isinstance(control, ModelDeployed) else LeftOut()
+                without = (Left(left_out, decision),) if left_out else ()
                 now[model] = Life(model, deployed.version, decision, without, (contract,), (), None)
             if model in now and (begins or deployed != line_up.get(model)):
                 life = now[model]

@@ -1,0 +1,114 @@
+"""Has new datasets measured, one after the other, each by a process of its own (`measurer`).
+
+Which ones are to be measured is in the database, so what a crash interrupts is measured after the next start; should
+two registries measure the same version, the first result counts.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+
+import msgspec
+import structlog
+from prometheus_client import CollectorRegistry, Counter
+
+from headrace.errors import HeadraceError
+from services.registry.catalog import Catalog
+from services.registry.datasets import reference_of
+from services.registry.measurer import Result, Task, decode_result, encode_task
+from services.registry.registry import Registry
+from services.registry.tables import DatasetRow
+
+log = structlog.stdlib.get_logger("registry.measuring")
+
+ROUND_SECONDS = 2.0
+ENDED_SECONDS = 10.0
+AT_ONCE = 20
+"""Versions looked up in a round."""
+
+
+class Measuring:
+    """The thread that has datasets measured. bootstrap, archive: where their logs are."""
+
+    def __init__(
+        self, registry: Registry, catalog: Catalog, bootstrap: str, archive: str, metrics: CollectorRegistry
+    ) -> None:
+        self._registry = registry
+        self._catalog = catalog
+        self._bootstrap = bootstrap
+        self._archive = archive
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread = threading.Thread(target=self._go_round, name="measuring", daemon=True)
+        self._ended = Counter(
+            "headrace_registry_datasets_measured_total",
+            "Datasets whose measurement has ended, by how",
+            ["state"],
+            registry=metrics,
+        )
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, and with it the measurement under way; it is made again after the next start."""
+        self._stopping.set()
+        self._catalog.fresh.set()
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+        self._thread.join(ENDED_SECONDS)
+
+    def _go_round(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                for row in self._catalog.store.to_measure(AT_ONCE):
+                    self._measure(row)
+            except HeadraceError as error:
+                log.warning("not measured yet", reason=str(error))
+            except Exception:
+                log.exception("measuring failed")  # and goes on: what was asked for must not be forgotten
+            self._catalog.fresh.wait(ROUND_SECONDS)
+            self._catalog.fresh.clear()
+
+    def _measure(self, row: DatasetRow) -> None:
+        result = self._run(self._task(row))
+        if self._stopping.is_set():
+            return
+        if result.measurement is not None:
+            if self._catalog.store.measured(row, result.measurement):
+                self._ended.labels("measured").inc()
+            return
+        log.warning(
+            "not measured", dataset=row.name, version=row.version, reason=result.failure, again=result.again
+        )
+        if result.again:
+            return  # in the next round; others must not wait for it
+        self._catalog.store.failed(row, result.failure)
+        self._ended.labels("failed").inc()
+
+    def _task(self, row: DatasetRow) -> Task:
+        stretches = reference_of(row).stretches(self._registry.adoptions(row.stream))
+        return Task(self._bootstrap, self._archive, row.stream, stretches, row.created_ms, os.getpid())
+
+    def _run(self, task: Task) -> Result:
+        with self._lock:
+            if self._stopping.is_set():
+                return Result()
+            process = self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.registry.measurer"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        try:
+            output, _ = process.communicate(encode_task(task))
+        finally:
+            with self._lock:
+                self._process = None
+        try:
+            return decode_result(output)
+        except msgspec.DecodeError:
+            return Result(failure=f"the process that measured it ended with exit code {process.returncode}")
