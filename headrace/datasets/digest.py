@@ -110,9 +110,7 @@ def compare(measured: PartitionDigest, batches: Iterable[Batch]) -> Fault | None
             if held >= len(measured.marks) or found != measured.marks[held]:
                 return _fault(measured, held)
             held += 1
-    if held < len(measured.marks) or again.part(0, 0, 0).digest != measured.digest:
-        return _fault(measured, held)
-    return None
+    return None if again.part(0, 0, 0).digest == measured.digest else _fault(measured, held)
 
 
 def _fault(measured: PartitionDigest, held: int) -> Fault:

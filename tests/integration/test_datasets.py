@@ -330,11 +330,9 @@ class System:
 
 
 @pytest.fixture
-def system(kafka: str, fresh_name: str, tmp_path: Path, database: str) -> Iterator[System]:
+def system(kafka: str, fresh_name: str, tmp_path: Path) -> Iterator[System]:
     secrets = {role: keys.create(tmp_path / "keys.json", f"the-{role}", role) for role in keys.ROLES}
-    settings = RegistrySettings(
-        bootstrap=kafka, home=tmp_path, database_url=database, archive=(tmp_path / "archive").as_uri()
-    )
+    settings = RegistrySettings(bootstrap=kafka, home=tmp_path, archive=(tmp_path / "archive").as_uri())
     with TestClient(compose(settings), headers={"Authorization": f"Bearer {secrets['admin']}"}) as client:
         deadline = time.monotonic() + 30
         while client.get("/readyz").status_code != 200:

@@ -220,6 +220,7 @@ REFUSED = [
         (0, 100, 8000, {"json": 1, "range": 2, "type": 1}),
         (40, 100, 8000, {"range": 2, "type": 1}),
         (40, 60, 8000, {"range": 1}),
+        (40, 100, 800, {"range": 2}),  # what lies behind the range came after it was made
         (40, None, 8000, {"json": 1, "range": 2, "type": 1}),  # the log ends there: until it was made
         (40, None, 2500, {"range": 2, "type": 1}),
     ],
