@@ -166,7 +166,7 @@ def create_dataset(
     """Name records of a stream's log as a version of a dataset; ranges: by partition, None: all there are now."""
     document = {"name": name, "stream": stream, "without": list(without), "description": description}
     more = {} if ranges is None else {"ranges": {part: dict(span) for part, span in ranges.items()}}
-    return _post("registry", "/v1/datasets", {**document, **more})
+    return _post("registry", "/v1/datasets", {**document, **more})._replace(repeatable=False)
 
 
 def because(call: Call, reason: str) -> Call:

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Depends, Query
 
 from headrace.contracts.differences import differences
 from headrace.contracts.stream import from_dict
-from services.registry import views
+from services.registry import contract_views as views
 from services.registry.api import Limit, Number, StreamName, reader, told
 from services.registry.registry import Registry
 from services.registry.tables import ContractRow
+from services.registry.views import rfc3339
 
 
 def build_contract_routes(registry: Registry) -> APIRouter:
@@ -61,7 +62,7 @@ def _shown(
     return views.ContractVersion(
         version=row.version,
         digest=row.digest,
-        created_at=views.rfc3339(row.created_ms),
+        created_at=rfc3339(row.created_ms),
         created_by=row.created_by,
         offsets=None if where is None else dict(where),
         changes=[views.ContractChange(**change._asdict()) for change in changes],

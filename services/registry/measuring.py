@@ -23,6 +23,8 @@ from services.registry.tables import DatasetRow
 log = structlog.stdlib.get_logger("registry.measuring")
 
 ROUND_SECONDS = 2.0
+AGAIN_SECONDS = 20.0
+"""Until what could not be reached is tried again."""
 ENDED_SECONDS = 10.0
 AT_ONCE = 20
 """Versions looked up in a round."""
@@ -63,32 +65,37 @@ class Measuring:
         self._thread.join(ENDED_SECONDS)
 
     def _go_round(self) -> None:
-        while not self._stopping.is_set():
+        while True:
+            self._catalog.fresh.clear()
+            if self._stopping.is_set():  # asked after that, or the end could be overlooked for a while
+                return
+            pause = AGAIN_SECONDS
             try:
-                for row in self._catalog.store.to_measure(AT_ONCE):
-                    self._measure(row)
+                waiting = [self._measure(row) for row in self._catalog.store.to_measure(AT_ONCE)]
+                pause = AGAIN_SECONDS if not all(waiting) else ROUND_SECONDS
             except HeadraceError as error:
                 log.warning("not measured yet", reason=str(error))
             except Exception:
                 log.exception("measuring failed")  # and goes on: what was asked for must not be forgotten
-            self._catalog.fresh.wait(ROUND_SECONDS)
-            self._catalog.fresh.clear()
+            self._catalog.fresh.wait(pause)
 
-    def _measure(self, row: DatasetRow) -> None:
+    def _measure(self, row: DatasetRow) -> bool:
+        """Have one measured; False if it has to be tried again."""
         result = self._run(self._task(row))
         if self._stopping.is_set():
-            return
+            return False
         if result.measurement is not None:
             if self._catalog.store.measured(row, result.measurement):
                 self._ended.labels("measured").inc()
-            return
+            return True
         log.warning(
             "not measured", dataset=row.name, version=row.version, reason=result.failure, again=result.again
         )
         if result.again:
-            return  # in the next round; others must not wait for it
+            return False  # in a later round; others must not wait for it
         self._catalog.store.failed(row, result.failure)
         self._ended.labels("failed").inc()
+        return True
 
     def _task(self, row: DatasetRow) -> Task:
         stretches = reference_of(row).stretches(self._registry.adoptions(row.stream))

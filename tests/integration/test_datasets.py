@@ -1,5 +1,6 @@
 """Datasets in the registry: the same on SQLite and PostgreSQL; and, on a real Kafka with an archive, the whole way."""
 
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ from services.registry.decisions import Absent
 from services.registry.domain.audit import By
 from services.registry.domain.datasets import Reference
 from services.registry.domain.lifecycle import Conflict
+from services.registry.measurer import Result, Task
+from services.registry.measuring import Measuring
 from services.registry.registry import now_ms
 from services.registry.settings import RegistrySettings
 from tests.integration.test_registry import ADA, OTHER, SPECIFICATION, FakeLog, Opened, contract, opened
@@ -272,6 +275,38 @@ def test_a_reference_is_told_by_its_content() -> None:
         Reference("s", {"0": (0, 9)}, parse(["source:x"])).digest,
     }
     assert len(different) == 6
+
+
+def test_what_cannot_be_reached_keeps_nobody_waiting_and_a_process_that_dies_is_a_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for end in (50, 51, 52):
+        world.create(asked={0: (0, end)})
+    results = [Result(failure="the broker is away", again=True), Result(measured())]
+    metrics = CollectorRegistry()
+    measuring = Measuring(world.registry, world.catalog, "nowhere:1", "", metrics)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    died = measuring._run
+
+    def run(task: Task) -> Result:
+        assert (task.stream, task.stretches[0].start) == ("s", 0)
+        return results.pop(0) if results else died(task)
+
+    monkeypatch.setattr(measuring, "_run", run)
+    measuring.start()
+    deadline = time.monotonic() + 20
+    while world.store.get("d", 3).state == "measuring":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    measuring.stop()
+    assert [world.store.get("d", version).state for version in (1, 2, 3)] == [
+        "measuring",
+        "measured",
+        "failed",
+    ]
+    assert world.store.get("d", 3).failure == "the process that measured it ended with exit code 1"
+    for state in ("measured", "failed"):
+        assert metrics.get_sample_value("headrace_registry_datasets_measured_total", {"state": state}) == 1
 
 
 # -- over HTTP, on a real Kafka, with an archive ----------------------------------------------------------------------
