@@ -29,8 +29,8 @@ from services.registry.datasets import DatasetStore
 from services.registry.domain.audit import Seal
 from services.registry.journal import Journal
 from services.registry.judging import Judge
-from services.registry.mlflow import build_mlflow_routes
 from services.registry.measuring import Measuring
+from services.registry.mlflow import build_mlflow_routes
 from services.registry.past_api import build_past_routes
 from services.registry.policies import PolicyStore
 from services.registry.registry import Registry, now_ms

@@ -122,8 +122,8 @@ class Store:
 
         return self._read(work)
 
-    def contracts(self, stream: str, limit: int, after: int = 0) -> list[ContractRow]:
-        """Versions of a stream's contract after one, oldest first, or `Absent`."""
+    def contracts(self, stream: str, limit: int | None = None, after: int = 0) -> list[ContractRow]:
+        """Versions of a stream's contract after one (limit None: all of them), oldest first, or `Absent`."""
 
         def work(session: Session) -> list[ContractRow]:
             stream_row(session, stream)
