@@ -658,6 +658,8 @@ def routes(app):
 
 
 READING_POSTS = (
+    "/api/2.0/mlflow/experiments/search",
+    "/api/2.0/mlflow/runs/search",
     "/api/2.0/mlflow/registered-models/get-latest-versions",
     "/subjects/{subject}",
     "/compatibility/subjects/{subject}/versions",
