@@ -1,4 +1,4 @@
-"""An OpenAPI document as one page of HTML, rendered here.
+"""An OpenAPI document as one page of HTML, rendered here, and what all of ours have in common.
 
 The usual pages load a script from somebody else's server: they are blank without a network, and that script would run
 beside the key a person has just typed. This page has no script at all.
@@ -17,6 +17,21 @@ details{margin:.4rem 0;padding:.3rem .7rem;border:1px solid #8884;border-radius:
 b.GET{color:#2a7}b.POST{color:#27d}b.DELETE{color:#c33}
 td,th{text-align:left;padding:.1rem 1rem .1rem 0;vertical-align:top}
 """
+
+PROBLEM_REFERENCE = {"$ref": "#/components/schemas/Problem"}
+PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "RFC 9457 problem details; more members may follow",
+    "type": "object",
+    "required": ["type", "title", "status"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string"},
+    },
+}
 
 
 def render(document: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.errors import Fatal, HeadraceError, Poison, Transient, Unusable
 from headrace.keys import Key, KeyRing, Role
-from headrace.openapi_page import render
+from headrace.openapi_page import PROBLEM_REFERENCE, PROBLEM_SCHEMA, render
 
 PROBLEM = "application/problem+json"
 OPEN_PATHS = ("/livez", "/readyz", "/metrics")
@@ -137,6 +137,12 @@ class RequireRole:
         """Check the key given as a bearer or in `X-API-Key`."""
         return _admit(request, bearer.credentials if bearer else header, self.roles, "Bearer")
 
+    async def admit(self, request: Request) -> Key:
+        """The same, for whoever has to know the caller before the route runs."""
+        bearer = await _bearer(request)
+        secret = bearer.credentials if bearer else await _header(request)
+        return _admit(request, secret, self.roles, "Bearer")
+
 
 class RequireForDocs(RequireRole):
     """As `RequireRole`, but a browser may give the key as the password it asks for (reading only: no forged posts)."""
@@ -203,7 +209,7 @@ def create_app(
         redoc_url=None,
         openapi_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        responses={"4XX": {"description": "A problem", "content": {PROBLEM: {"schema": _PROBLEM_REFERENCE}}}},
+        responses={"4XX": {"description": "A problem", "content": {PROBLEM: {"schema": PROBLEM_REFERENCE}}}},
         separate_input_output_schemas=False,
     )
     app.state.keys = keys
@@ -243,7 +249,7 @@ def _add_documentation(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         schema = document()
-        schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = _PROBLEM_SCHEMA
+        schema.setdefault("components", {}).setdefault("schemas", {})["Problem"] = PROBLEM_SCHEMA
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -257,22 +263,6 @@ def _add_documentation(app: FastAPI) -> None:
     async def documentation() -> Response:
         policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return HTMLResponse(render(app.openapi()), headers=policy)
-
-
-_PROBLEM_REFERENCE = {"$ref": "#/components/schemas/Problem"}
-_PROBLEM_SCHEMA = {
-    "title": "Problem",
-    "description": "RFC 9457 problem details; more members may follow",
-    "type": "object",
-    "required": ["type", "title", "status"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string"},
-    },
-}
 
 
 async def _answer(request: Request, error: Exception) -> Response:

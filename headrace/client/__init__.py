@@ -2,7 +2,8 @@
 
 `Client` and `AsyncClient` have the same methods; both are thin sends around the pure calls in `calls.py`, so they
 cannot drift apart in what they ask for. Publishing carries an Idempotency-Key and waits out `429` and `503`, because a
-producer that gives up there loses events and one that resends without a key doubles them.
+producer that gives up there loses events and one that resends without a key doubles them; so does every change of the
+registry, as its answer may be lost.
 
 >>> from headrace.client import Client
 >>> with Client(key="hr_...") as client:  # doctest: +SKIP

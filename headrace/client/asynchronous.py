@@ -156,7 +156,7 @@ class AsyncClient:
 
     async def remove_retraining_policy(self, stream: str, *, reason: str = "") -> None:
         """Let a stream no longer be retrained by itself."""
-        await self.send(calls.because(calls.remove_retraining_policy(stream), reason))
+        await self._change(calls.remove_retraining_policy(stream), reason)
 
     async def create_dataset(
         self,
@@ -172,7 +172,7 @@ class AsyncClient:
         return await self._change(calls.create_dataset(name, stream, ranges, without, description), reason)
 
     async def _change(self, call: Call, reason: str) -> dict[str, Any]:
-        answer: dict[str, Any] = await self.send(calls.because(call, reason))
+        answer: dict[str, Any] = await self.send(calls.change(call, reason, key=uuid4().hex))
         return answer
 
     async def get(self, service: calls.ServiceName, path: str) -> Any:
@@ -192,7 +192,7 @@ class AsyncClient:
     # -- sending ----------------------------------------------------------------------------------------------------
 
     async def send(self, call: Call) -> Any:
-        """Send a call; waits and tries again while the service is busy or (if harmless) away."""
+        """Send a call; waits and tries again while the service is busy or away."""
         deadline = time.monotonic() + self._patience_seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
@@ -202,8 +202,6 @@ class AsyncClient:
             except Busy as busy:
                 wait, error = busy.retry_after_seconds, busy
             except Unreachable as away:
-                if not call.repeatable:
-                    raise
                 wait, error = pause, away
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             if time.monotonic() + wait > deadline:

@@ -30,14 +30,13 @@ class Addresses(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One HTTP request: to which service, and what. repeatable: sending it twice does no more than sending it once."""
+    """One HTTP request: to which service, and what. Sending it twice does no more than sending it once."""
 
     service: ServiceName
     method: str
     path: str
     body: bytes | None = None
     headers: tuple[tuple[str, str], ...] = ()
-    repeatable: bool = True
 
 
 class Refusal(NamedTuple):
@@ -107,19 +106,19 @@ def deploy(stream: str, model: str, version: int | None, role: str, *, learnt: b
     learnt: it begins with what the log would have taught it.
     """
     document = _chosen(model, version, learnt) | {"role": role}
-    return _post("registry", _stream(stream, "deployments"), document)._replace(repeatable=False)
+    return _post("registry", _stream(stream, "deployments"), document)
 
 
 def change_deployment(stream: str, model: str, change: str) -> Call:
     """`promote`, `retire`, `freeze` or `unfreeze` a deployed model."""
     path = f"{_stream(stream, 'deployments')}/{quote(model, safe='')}/{change}"
-    return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),), repeatable=False)
+    return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),))
 
 
 def rebuild_deployment(stream: str, model: str, without: Sequence[str]) -> Call:
     """Let a deployed model go on as if some records had never been learnt (`entity:ID`, `source:NAME`, ...)."""
     path = f"{_stream(stream, 'deployments')}/{quote(model, safe='')}/rebuild"
-    return _post("registry", path, {"without": list(without)})._replace(repeatable=False)
+    return _post("registry", path, {"without": list(without)})
 
 
 def begin_rollout(
@@ -127,23 +126,23 @@ def begin_rollout(
 ) -> Call:
     """Begin to roll a model version (None: the latest) out; plan and learnt: see docs/rollouts.md."""
     document = _chosen(model, version, learnt) | {"plan": plan}
-    return _post("registry", _stream(stream, "rollouts"), document)._replace(repeatable=False)
+    return _post("registry", _stream(stream, "rollouts"), document)
 
 
 def turn_rollout(stream: str, number: int, action: str) -> Call:
     """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
     path = _stream(stream, f"rollouts/{number}/{action}")
-    return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),), repeatable=False)
+    return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),))
 
 
 def begin_retraining(stream: str, document: dict[str, Any]) -> Call:
     """Let specifications race over a stream's log for the champion's place (docs/retraining.md)."""
-    return _post("registry", _stream(stream, "retrainings"), document)._replace(repeatable=False)
+    return _post("registry", _stream(stream, "retrainings"), document)
 
 
 def cancel_retraining(stream: str, number: int) -> Call:
     """Give a retraining up."""
-    return _post("registry", _stream(stream, f"retrainings/{number}/cancel"), {})._replace(repeatable=False)
+    return _post("registry", _stream(stream, f"retrainings/{number}/cancel"), {})
 
 
 def set_retraining_policy(stream: str, document: dict[str, Any]) -> Call:
@@ -166,12 +165,16 @@ def create_dataset(
     """Name records of a stream's log as a version of a dataset; ranges: by partition, None: all there are now."""
     document = {"name": name, "stream": stream, "without": list(without), "description": description}
     more = {} if ranges is None else {"ranges": {part: dict(span) for part, span in ranges.items()}}
-    return _post("registry", "/v1/datasets", {**document, **more})._replace(repeatable=False)
+    return _post("registry", "/v1/datasets", {**document, **more})
 
 
-def because(call: Call, reason: str) -> Call:
-    """A call that changes something in the registry, with the reason that its audit trail is to keep."""
-    return call._replace(path=f"{call.path}?{urlencode({'reason': reason})}") if reason else call
+def change(call: Call, reason: str, *, key: str) -> Call:
+    """A call that changes something in the registry, with the reason that its audit trail is to keep.
+
+    `key` (Idempotency-Key) makes a repeat after a lost answer harmless.
+    """
+    path = f"{call.path}?{urlencode({'reason': reason})}" if reason else call.path
+    return call._replace(path=path, headers=(*call.headers, ("idempotency-key", key)))
 
 
 def get(service: ServiceName, path: str) -> Call:
@@ -196,7 +199,10 @@ def dataset_path(name: str, version: int | None = None) -> str:
 
 
 def answer_of(status: int, headers: dict[str, str], body: bytes) -> Any:
-    """The JSON (or text) of a good answer. Raises `Busy` for 429 and 503, `ServiceProblem` for every other refusal."""
+    """The JSON (or text) of a good answer. Raises `Busy` if it is worth another try, else `ServiceProblem`.
+
+    Worth it are 429, 503, and the 409 of a request whose first sending is still under way: it says when to come again.
+    """
     content_type = headers.get("content-type", "")
     if status < 400:
         return json.loads(body) if body and "json" in content_type else body.decode("utf-8", "replace")
@@ -207,7 +213,7 @@ def answer_of(status: int, headers: dict[str, str], body: bytes) -> Any:
             problem = parsed if isinstance(parsed, dict) else {"detail": str(parsed)}
         except ValueError:
             problem = {}
-    if status in (429, 503):
+    if status in (429, 503) or (status == 409 and "retry-after" in headers):
         raise Busy(status, problem, _retry_after(headers.get("retry-after", "")))
     raise ServiceProblem(status, problem)
 

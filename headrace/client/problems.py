@@ -26,7 +26,7 @@ class ServiceProblem(HeadraceError):
 
 
 class Busy(Transient):
-    """The service asked to wait (429 or 503). Duty: try again after `retry_after_seconds`."""
+    """The service asked to wait (429, 503; 409: the same is under way). Duty: try again after `retry_after_seconds`."""
 
     def __init__(self, status: int, problem: dict[str, Any], retry_after_seconds: float) -> None:
         self.status = status

@@ -153,7 +153,7 @@ class Client:
 
     def remove_retraining_policy(self, stream: str, *, reason: str = "") -> None:
         """Let a stream no longer be retrained by itself."""
-        self.send(calls.because(calls.remove_retraining_policy(stream), reason))
+        self._change(calls.remove_retraining_policy(stream), reason)
 
     def create_dataset(
         self,
@@ -169,7 +169,7 @@ class Client:
         return self._change(calls.create_dataset(name, stream, ranges, without, description), reason)
 
     def _change(self, call: Call, reason: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.send(calls.because(call, reason))
+        answer: dict[str, Any] = self.send(calls.change(call, reason, key=uuid4().hex))
         return answer
 
     def get(self, service: calls.ServiceName, path: str) -> Any:
@@ -189,7 +189,7 @@ class Client:
     # -- sending ----------------------------------------------------------------------------------------------------
 
     def send(self, call: Call) -> Any:
-        """Send a call; waits and tries again while the service is busy or (if harmless) away."""
+        """Send a call; waits and tries again while the service is busy or away."""
         deadline = time.monotonic() + self._patience_seconds
         pause = FIRST_PAUSE_SECONDS
         while True:
@@ -199,8 +199,6 @@ class Client:
             except Busy as busy:
                 wait, error = busy.retry_after_seconds, busy
             except Unreachable as away:
-                if not call.repeatable:
-                    raise
                 wait, error = pause, away
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             if time.monotonic() + wait > deadline:

@@ -18,6 +18,7 @@ from headrace.runner import run_service
 from headrace.signing import secret_key
 from headrace.web import create_app, listen, serve
 from services.registry.agents import KafkaControlLog
+from services.registry.answers import Answers
 from services.registry.api import build_routes
 from services.registry.asking import Asking
 from services.registry.audit_api import build_audit_routes
@@ -117,6 +118,9 @@ def compose(settings: RegistrySettings) -> FastAPI:
         lifespan=lifespan,
         description=DESCRIPTION,
         metrics=metrics,
+    )
+    app.state.answers = Answers(
+        database, now_ms, keep_seconds=settings.idempotency_seconds, most=settings.idempotency_keys
     )
     app.state.log = log
     app.state.registry = registry

@@ -18,11 +18,13 @@ from headrace.errors import Unusable
 from headrace.keys import Key
 from headrace.web import Problem, require
 from services.registry import documents, views
-from services.registry.decisions import Absent
+from services.registry.decisions import Absent, contract_version, model_version, stream_version
 from services.registry.domain.audit import LONGEST_REASON, By
 from services.registry.domain.controls import Verb
 from services.registry.domain.lifecycle import Conflict
 from services.registry.registry import Registry
+from services.registry.request import show
+from services.registry.route import RegistryRoute
 from services.registry.tables import DeploymentRow, StreamRow, VersionRow
 
 reader = require("reader", "producer")
@@ -96,7 +98,7 @@ def told() -> Iterator[None]:
 
 def build_routes(registry: Registry) -> APIRouter:
     """All routes of the registry."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", route_class=RegistryRoute)
     _stream_routes(router, registry)
     _model_routes(router, registry)
     _deployment_routes(router, registry)
@@ -139,6 +141,7 @@ def _stream_routes(router: APIRouter, registry: Registry) -> None:
     def show_stream(stream: StreamName) -> views.StreamDetail:
         with told():
             row, contract = store.stream(stream), store.contract(stream)
+            show(stream_version(row))
             return views.StreamDetail(
                 stream=stream,
                 version=contract.version,
@@ -167,10 +170,11 @@ def _stream_routes(router: APIRouter, registry: Registry) -> None:
         version: Annotated[int | None, Query(ge=1, le=2**31)] = None,
     ) -> Response | dict[str, Any]:
         with told():
-            document = store.contract(stream, version).document
+            row = store.contract(stream, version)
+            show(contract_version(row))
         if format == "plain":
-            return document
-        return Response(odcs.dump(from_dict(document)), media_type="application/yaml")
+            return row.document
+        return Response(odcs.dump(from_dict(row.document)), media_type="application/yaml")
 
 
 def _model_routes(router: APIRouter, registry: Registry) -> None:
@@ -217,6 +221,7 @@ def _model_routes(router: APIRouter, registry: Registry) -> None:
     def show_model(model: ModelName) -> views.ModelDetail:
         with told():
             rows = store.versions(model)
+        show(model_version(rows[-1]))
         return views.ModelDetail(
             model=model, version=rows[-1].version, versions=[shown_version(row) for row in rows]
         )
@@ -271,6 +276,7 @@ def _deployment_routes(router: APIRouter, registry: Registry) -> None:
     )
     def list_deployments(stream: StreamName) -> views.Deployments:
         with told():
+            show(stream_version(store.stream(stream)))
             return views.Deployments(deployments=[_deployment(*found) for found in store.deployments(stream)])
 
     def add(verb: Verb, summary: str) -> None:

@@ -9,13 +9,16 @@ from services.registry import views
 from services.registry.api import Limit, operator
 from services.registry.domain.audit import Record
 from services.registry.registry import Registry
+from services.registry.route import RegistryRoute
 
 Filter = Annotated[str, Query(max_length=63)]
 
 
 def build_audit_routes(registry: Registry) -> APIRouter:
     """All routes under `/v1/audit`."""
-    router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=[Depends(operator)])
+    router = APIRouter(
+        prefix="/v1/audit", tags=["audit"], dependencies=[Depends(operator)], route_class=RegistryRoute
+    )
 
     @router.get("", summary="Who changed what, when and why; newest first")
     def list_records(

@@ -10,6 +10,7 @@ from headrace.contracts.stream import from_dict
 from services.registry import contract_views as views
 from services.registry.api import Limit, Number, StreamName, reader, told
 from services.registry.registry import Registry
+from services.registry.route import RegistryRoute
 from services.registry.tables import ContractRow
 from services.registry.views import rfc3339
 
@@ -17,7 +18,10 @@ from services.registry.views import rfc3339
 def build_contract_routes(registry: Registry) -> APIRouter:
     """All routes under `/v1/streams/{stream}/versions`."""
     router = APIRouter(
-        prefix="/v1/streams/{stream}/versions", tags=["streams"], dependencies=[Depends(reader)]
+        prefix="/v1/streams/{stream}/versions",
+        tags=["streams"],
+        dependencies=[Depends(reader)],
+        route_class=RegistryRoute,
     )
     store = registry.store
 

@@ -6,6 +6,7 @@ then fail in the middle.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,6 +25,8 @@ from sqlalchemy.orm import Session
 
 from headrace.errors import Fatal, Transient
 from services.registry import schema
+from services.registry.request import Asked, Unmatched, present
+from services.registry.tables import AnswerRow
 
 Result = TypeVar("Result")
 ATTEMPTS = 10
@@ -75,6 +78,19 @@ class Database:
         """Run `work` in a transaction that reads."""
         return _attempt(self._engine, work)
 
+    def decide(self, work: Callable[[Session], Result]) -> Result:
+        """Run `work`, which decides something for a request, in a transaction that writes; its result is plain JSON.
+
+        A request that comes again with its Idempotency-Key is given what `work` said the first time. Raises
+        `Unmatched` if the request is conditional and what is decided here looks at no condition.
+        """
+        request = present()
+        if request is None:
+            return self.write(work)
+        decided = self.write(partial(_once, request, work))
+        request.decided += 1
+        return decided
+
     def write(self, work: Callable[[Session], Result]) -> Result:
         """Run `work` in a transaction that writes; again, from the start, if somebody else was faster."""
         for _ in range(ATTEMPTS):
@@ -90,6 +106,21 @@ def compare_and_set(session: Session, statement: Update) -> None:
     done = session.execute(statement.execution_options(synchronize_session=False))
     if cast(CursorResult[Any], done).rowcount != 1:
         raise Stale
+
+
+def _once(request: Asked, work: Callable[[Session], Result], session: Session) -> Result:
+    """Decide, unless it was decided under the request's key before; note it there."""
+    row = session.get(AnswerRow, request.claim, with_for_update=True) if request.claim else None
+    if row is not None and len(row.decided) > request.decided:
+        before = row.decided[request.decided]
+        return cast(Result, tuple(before) if isinstance(before, list) else before)
+    request.checked = False
+    result = work(session)
+    if request.conditional and not request.checked:
+        raise Unmatched("this cannot be made to depend on If-Match or If-None-Match")
+    if row is not None:
+        row.decided = [*row.decided, result]
+    return result
 
 
 def _attempt(engine: Engine, work: Callable[[Session], Result]) -> Result:

@@ -10,8 +10,10 @@ from headrace.errors import Unusable
 from services.registry import dataset_views as views
 from services.registry.api import After, ByOperator, Limit, Number, reader, told
 from services.registry.catalog import Catalog, Link
-from services.registry.datasets import reference_of
+from services.registry.datasets import dataset_version, reference_of
 from services.registry.domain.datasets import Ranges
+from services.registry.request import show as tell
+from services.registry.route import RegistryRoute
 from services.registry.tables import DatasetRow
 from services.registry.views import RangeView, rfc3339
 
@@ -20,7 +22,7 @@ DatasetName = Annotated[str, Path(max_length=63, description="The dataset's name
 
 def build_dataset_routes(catalog: Catalog) -> APIRouter:
     """All routes under `/v1/datasets`."""
-    router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+    router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=RegistryRoute)
     store = catalog.store
 
     @router.post(
@@ -67,6 +69,8 @@ def build_dataset_routes(catalog: Catalog) -> APIRouter:
     ) -> views.DatasetVersions:
         with told():
             rows = store.versions(name, limit + 1, below)
+        if rows and below is None:
+            tell(dataset_version(rows[0]))
         return views.DatasetVersions(
             name=name,
             versions=[_summary(row) for row in rows[:limit]],

@@ -15,6 +15,7 @@ from services.registry.domain import audit
 from services.registry.domain.audit import By, Change
 from services.registry.domain.datasets import Reference
 from services.registry.domain.lifecycle import Conflict
+from services.registry.request import Version, expect
 from services.registry.tables import DatasetRow, MeasurementRow
 from services.registry.trail import Trail
 
@@ -28,6 +29,7 @@ class DatasetStore:
     def __init__(self, database: Database, now_ms: Callable[[], int], trail: Trail) -> None:
         self._read = database.read
         self._write = database.write
+        self._decide = database.decide
         self._now_ms = now_ms
         self._record = trail.append
 
@@ -44,6 +46,7 @@ class DatasetStore:
             latest = session.scalar(
                 select(DatasetRow).where(DatasetRow.name == name).order_by(DatasetRow.version.desc()).limit(1)
             )
+            expect(*([] if latest is None else [dataset_version(latest)]))
             if latest is not None and latest.stream != reference.stream:
                 raise Conflict(f"dataset {name} is of stream {latest.stream}: take another name")
             digest = reference.digest
@@ -81,7 +84,7 @@ class DatasetStore:
             self._record(session, now, by, Change("dataset", before, after, reference.stream))
             return version, True
 
-        return self._write(work)
+        return self._decide(work)
 
     def latest(self, limit: int, after: str = "", stream: str = "") -> list[DatasetRow]:
         """The latest version of every dataset, by name, those after `after`; only of one stream, if one is named."""
@@ -190,6 +193,11 @@ class DatasetStore:
             .values(**values),
         )
         return True
+
+
+def dataset_version(row: DatasetRow) -> Version:
+    """A dataset, by its latest version."""
+    return Version("dataset", row.name, row.version)
 
 
 def reference_of(row: DatasetRow) -> Reference:

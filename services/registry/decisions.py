@@ -15,7 +15,15 @@ from sqlalchemy.orm import Session
 from services.registry.database import compare_and_set
 from services.registry.domain.lifecycle import Conflict, Deployed, LineUp, Standing
 from services.registry.domain.rollouts import Rollout
-from services.registry.tables import ControlRow, DeploymentRow, RolloutRow, StreamRow, VersionRow
+from services.registry.request import Version, expect
+from services.registry.tables import (
+    ContractRow,
+    ControlRow,
+    DeploymentRow,
+    RolloutRow,
+    StreamRow,
+    VersionRow,
+)
 
 
 class Absent(Exception):
@@ -30,12 +38,37 @@ def stream_row(session: Session, name: str) -> StreamRow:
     return row
 
 
-def deciding(session: Session, name: str) -> StreamRow:
-    """A stream, or `Absent`; others who decide about it wait until this transaction ends (on SQLite they do anyway)."""
+def deciding(session: Session, name: str, *, check: bool = True) -> StreamRow:
+    """A stream, or `Absent`; others who decide about it wait until this transaction ends (on SQLite they do anyway).
+
+    Raises `Unmatched` if the request expects another version of it, unless the caller will `check`.
+    """
     row = session.scalar(select(StreamRow).where(StreamRow.name == name).with_for_update())
     if row is None:
         raise Absent(f"there is no stream {name}")
+    if check:
+        expect(stream_version(row))
     return row
+
+
+def stream_version(row: StreamRow) -> Version:
+    """A stream with everything that stands on it."""
+    return Version("stream", row.name, row.sequence)
+
+
+def rollout_version(row: RolloutRow) -> Version:
+    """A rollout, whatever the labels have added to it."""
+    return Version("rollout", f"{row.stream}/{row.number}", row.revision)
+
+
+def contract_version(row: ContractRow) -> Version:
+    """A stream's contract."""
+    return Version("contract", row.stream, row.version)
+
+
+def model_version(row: VersionRow) -> Version:
+    """A model, by its latest version."""
+    return Version("model", row.model, row.version)
 
 
 def line_up(session: Session, stream: str) -> LineUp:

@@ -16,11 +16,12 @@ from services.registry.domain.lifecycle import Deployed
 from services.registry.domain.lineage import Life
 from services.registry.registry import Registry, now_ms
 from services.registry.rollout_api import shown_rollout
+from services.registry.route import RegistryRoute
 
 
 def build_past_routes(registry: Registry, catalog: Catalog) -> APIRouter:
     """`/v1/streams/{stream}/live` and `lives`, `/v1/models/{model}/versions/{version}/lineage`."""
-    router = APIRouter(prefix="/v1", dependencies=[Depends(reader)])
+    router = APIRouter(prefix="/v1", dependencies=[Depends(reader)], route_class=RegistryRoute)
 
     @router.get(
         "/streams/{stream}/live",

@@ -11,6 +11,7 @@ from services.registry.database import Database, compare_and_set
 from services.registry.decisions import deciding, stream_row
 from services.registry.domain.audit import By, Change
 from services.registry.domain.retraining import Policy
+from services.registry.request import Version, expect
 from services.registry.tables import ReadRow, RetrainingPolicyRow
 from services.registry.trail import Trail
 
@@ -21,6 +22,7 @@ class PolicyStore:
     def __init__(self, database: Database, now_ms: Callable[[], int], trail: Trail) -> None:
         self._read = database.read
         self._write = database.write
+        self._decide = database.decide
         self._now_ms = now_ms
         self._record = trail.append
 
@@ -38,9 +40,10 @@ class PolicyStore:
         """Give a stream a policy (None: take it away); whether anything changed. Raises `Absent`."""
 
         def work(session: Session) -> bool:
-            deciding(session, stream)
+            deciding(session, stream, check=False)
             row, now = session.get(RetrainingPolicyRow, stream), self._now_ms()
             before = None if row is None else _policy(row)
+            expect(*([] if before is None else [policy_version(stream, before)]))
             if before == policy:
                 return False
             if row is not None and policy is None:
@@ -55,7 +58,7 @@ class PolicyStore:
             self._record(session, now, by, change)
             return True
 
-        return self._write(work)
+        return self._decide(work)
 
     def take_due(self) -> list[tuple[str, Policy]]:
         """Streams whose time has come, each once: the next time is set with it."""
@@ -99,6 +102,11 @@ class PolicyStore:
             session.add(row)
 
         self._write(work)
+
+
+def policy_version(stream: str, policy: Policy) -> Version:
+    """A stream's policy: what it says."""
+    return Version("retraining-policy", stream, msgspec.json.encode(policy, order="sorted").decode())
 
 
 def _policy(row: RetrainingPolicyRow) -> Policy:

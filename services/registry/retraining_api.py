@@ -1,6 +1,5 @@
 """Retrainings over HTTP: begin one, watch it, cancel it."""
 
-from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -15,6 +14,8 @@ from services.registry.domain.race import Limits
 from services.registry.domain.retraining import Ask, Policy
 from services.registry.domain.rollouts import Plan
 from services.registry.domain.search import Search
+from services.registry.policies import policy_version
+from services.registry.request import show
 from services.registry.retraining_views import (
     PolicyRequest,
     RetrainingRequest,
@@ -23,11 +24,14 @@ from services.registry.retraining_views import (
     shown,
     shown_policy,
 )
+from services.registry.retrainings import retraining_version
+from services.registry.route import RegistryRoute
+from services.registry.tables import RetrainingRow
 
 
 def build_retraining_routes(asking: Asking) -> APIRouter:
     """All routes under `/v1/streams/{stream}/retrainings`, and the stream's policy."""
-    router = APIRouter(prefix="/v1/streams/{stream}", tags=["retrainings"])
+    router = APIRouter(prefix="/v1/streams/{stream}", tags=["retrainings"], route_class=RegistryRoute)
     store = asking.store
 
     @router.post(
@@ -40,7 +44,7 @@ def build_retraining_routes(asking: Asking) -> APIRouter:
     ) -> RetrainingView:
         with told():
             number = asking.begin(stream, _asked(request), by)
-            return shown(store.get(stream, number))
+            return _shown(store.get(stream, number))
 
     @router.get(
         "/retrainings", dependencies=[Depends(reader)], summary="Retrainings of a stream, newest first"
@@ -58,15 +62,15 @@ def build_retraining_routes(asking: Asking) -> APIRouter:
         )
 
     @router.get("/retrainings/{number}", dependencies=[Depends(reader)], summary="Show a retraining")
-    def show(stream: StreamName, number: Number) -> RetrainingView:
+    def show_retraining(stream: StreamName, number: Number) -> RetrainingView:
         with told():
-            return shown(store.get(stream, number))
+            return _shown(store.get(stream, number))
 
     @router.post("/retrainings/{number}/cancel", summary="Give a retraining up")
     def cancel(stream: StreamName, number: Number, by: ByOperator) -> RetrainingView:
         with told():
-            store.turn(stream, number, partial(rules.cancelled, by=by.name), by)
-            return shown(store.get(stream, number))
+            store.cancel(stream, number, by)
+            return _shown(store.get(stream, number))
 
     @router.get(
         "/retraining-policy", dependencies=[Depends(reader)], summary="When it is retrained by itself"
@@ -76,6 +80,7 @@ def build_retraining_routes(asking: Asking) -> APIRouter:
             found = asking.policies.get(stream)
         if found is None:
             raise Problem(404, detail=f"{stream} has no retraining policy.")
+        show(policy_version(stream, found))
         return shown_policy(found)
 
     @router.put("/retraining-policy", summary="Let a stream be retrained by itself")
@@ -92,6 +97,11 @@ def build_retraining_routes(asking: Asking) -> APIRouter:
             asking.policies.set(stream, None, by)
 
     return router
+
+
+def _shown(row: RetrainingRow) -> RetrainingView:
+    show(retraining_version(row))
+    return shown(row)
 
 
 def _policy(request: PolicyRequest) -> Policy:

@@ -4,7 +4,9 @@ One process runs a retraining: it holds it for a while and says so again and aga
 is there, at most the steps under way are run again.
 """
 
+import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +17,8 @@ from services.registry.database import Database, compare_and_set
 from services.registry.decisions import Absent, deciding, stream_row
 from services.registry.domain.audit import By, Change
 from services.registry.domain.lifecycle import Conflict
-from services.registry.domain.retraining import Retraining
+from services.registry.domain.retraining import Retraining, cancelled
+from services.registry.request import Version, expect
 from services.registry.tables import RetrainingRow
 from services.registry.trail import Trail
 
@@ -34,6 +37,7 @@ class RetrainingStore:
     def __init__(self, database: Database, now_ms: Callable[[], int], trail: Trail) -> None:
         self._read = database.read
         self._write = database.write
+        self._decide = database.decide
         self._now_ms = now_ms
         self._record = trail.append
 
@@ -68,7 +72,7 @@ class RetrainingStore:
             self._record(session, now, by, Change("retrain", {}, what, stream, retraining.model))
             return number
 
-        return self._write(work)
+        return self._decide(work)
 
     def get(self, stream: str, number: int) -> RetrainingRow:
         """A retraining, or `Absent`."""
@@ -154,21 +158,34 @@ class RetrainingStore:
 
         Its end is written to the audit trail. Raises `Conflict` if it is over, or held by another; `Absent`.
         """
+        return self._write(lambda session: self._turn(session, stream, number, turn, by, holder))
 
-        def work(session: Session) -> Retraining:
-            row = _found(session, stream, number)
-            if not row.open:
-                raise Conflict(f"retraining {number} of {stream} is over")
-            if holder is not None and row.holder != holder:
-                raise Conflict(f"retraining {number} of {stream} is run by another process by now")
-            after, now = turn(retraining_of(row)), self._now_ms()
-            self._put(session, row, state=msgspec.to_builtins(after), open=after.is_open, changed_ms=now)
-            if not after.is_open:
-                what = {"retraining": number, "status": after.status, "says": after.says}
-                self._record(session, now, by, Change("retrained", {}, what, stream, after.model))
-            return after
+    def cancel(self, stream: str, number: int, by: By) -> bool:
+        """Give it up. Raises `Conflict` if it is over; `Absent`."""
+        turn = partial(cancelled, by=by.name)
+        return self._decide(lambda session: not self._turn(session, stream, number, turn, by, None).is_open)
 
-        return self._write(work)
+    def _turn(
+        self,
+        session: Session,
+        stream: str,
+        number: int,
+        turn: Callable[[Retraining], Retraining],
+        by: By,
+        holder: str | None,
+    ) -> Retraining:
+        row = _found(session, stream, number)
+        expect(retraining_version(row))
+        if not row.open:
+            raise Conflict(f"retraining {number} of {stream} is over")
+        if holder is not None and row.holder != holder:
+            raise Conflict(f"retraining {number} of {stream} is run by another process by now")
+        after, now = turn(retraining_of(row)), self._now_ms()
+        self._put(session, row, state=msgspec.to_builtins(after), open=after.is_open, changed_ms=now)
+        if not after.is_open:
+            what = {"retraining": number, "status": after.status, "says": after.says}
+            self._record(session, now, by, Change("retrained", {}, what, stream, after.model))
+        return after
 
     @staticmethod
     def _put(session: Session, row: RetrainingRow, **values: Any) -> None:
@@ -183,6 +200,11 @@ class RetrainingStore:
             .values(writes=row.writes + 1, **values),
         )
         session.refresh(row)
+
+
+def retraining_version(row: RetrainingRow) -> Version:
+    """A retraining, however far its trials are."""
+    return Version("retraining", f"{row.stream}/{row.number}", json.dumps(row.state, sort_keys=True))
 
 
 def retraining_of(row: RetrainingRow) -> Retraining:

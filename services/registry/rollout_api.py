@@ -5,40 +5,36 @@ from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Body, Depends, Header, Query, Response
+from fastapi import APIRouter, Body, Depends, Query
 
-from headrace.web import Problem
 from services.registry import views
 from services.registry.api import ByOperator, Limit, Number, StreamName, reader, told
-from services.registry.decisions import rollout_of
+from services.registry.decisions import rollout_of, rollout_version
 from services.registry.domain import rollouts as rules
 from services.registry.domain.evidence import Evidence
 from services.registry.domain.rollouts import Plan, Rollout, Turn
 from services.registry.registry import Registry
+from services.registry.request import show
+from services.registry.route import RegistryRoute
 from services.registry.tables import RolloutRow
 
 Action = Literal["promote", "roll-back", "abort", "approve", "hold", "resume"]
-IfMatch = Annotated[
-    str,
-    Header(max_length=40, description="The revision (`ETag`) that the rollout must still have; 412 if not"),
-]
 
 
 def build_rollout_routes(registry: Registry) -> APIRouter:
     """All routes under `/v1/streams/{stream}/rollouts`."""
-    router = APIRouter(prefix="/v1/streams/{stream}/rollouts", tags=["rollouts"])
+    router = APIRouter(prefix="/v1/streams/{stream}/rollouts", tags=["rollouts"], route_class=RegistryRoute)
 
     @router.post("", status_code=201, summary="Begin to roll a model version out")
     def begin(
         stream: StreamName,
         request: Annotated[views.RolloutRequest, Body()],
-        response: Response,
         by: ByOperator,
     ) -> views.RolloutView:
         plan = msgspec.convert(request.plan.model_dump(), Plan)
         with told():
             number = registry.begin(stream, request.model, request.version, plan, by, learnt=request.learnt)
-            return _shown(registry.rollouts.get(stream, number), response)
+            return _shown(registry.rollouts.get(stream, number))
 
     @router.get("", dependencies=[Depends(reader)], summary="Rollouts of a stream, newest first")
     def list_rollouts(
@@ -54,31 +50,22 @@ def build_rollout_routes(registry: Registry) -> APIRouter:
         )
 
     @router.get("/{number}", dependencies=[Depends(reader)], summary="Show a rollout")
-    def show(stream: StreamName, number: Number, response: Response) -> views.RolloutView:
+    def show_rollout(stream: StreamName, number: Number) -> views.RolloutView:
         with told():
-            return _shown(registry.rollouts.get(stream, number), response)
+            return _shown(registry.rollouts.get(stream, number))
 
     def add(action: Action, turn: Callable[[Rollout, int, str], Turn], summary: str) -> None:
         @router.post(f"/{{number}}/{action}", summary=summary, name=f"{action} a rollout")
-        def act(
-            stream: StreamName,
-            number: Number,
-            response: Response,
-            by: ByOperator,
-            if_match: IfMatch = "",
-        ) -> views.RolloutView:
+        def act(stream: StreamName, number: Number, by: ByOperator) -> views.RolloutView:
             with told():
-                _matched(registry.rollouts.get(stream, number), if_match)
-                revision = int(if_match.strip('"')) if if_match else None
                 registry.turn(
                     stream,
                     number,
                     lambda rollout, now: turn(rollout, now, by.name),
                     by,
                     action=f"rollout-{action}",
-                    revision=revision,
                 )
-                return _shown(registry.rollouts.get(stream, number), response)
+                return _shown(registry.rollouts.get(stream, number))
 
     add("promote", rules.promote, "Make the challenger the champion now")
     add("roll-back", rules.roll_back, "Bring the old champion back")
@@ -93,15 +80,8 @@ def _held(held: bool, rollout: Rollout, _now_ms: int, _by: str) -> Turn:
     return rules.hold(rollout, held), []
 
 
-def _matched(row: RolloutRow, if_match: str) -> None:
-    if if_match and if_match.strip('"') != str(row.revision):
-        raise Problem(
-            412, "Has changed", f"rollout {row.number} is at revision {row.revision}: look at it again"
-        )
-
-
-def _shown(row: RolloutRow, response: Response) -> views.RolloutView:
-    response.headers["ETag"] = f'"{row.revision}"'
+def _shown(row: RolloutRow) -> views.RolloutView:
+    show(rollout_version(row))
     return shown_rollout(row)
 
 

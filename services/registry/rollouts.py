@@ -20,7 +20,9 @@ from services.registry.decisions import (
     deciding,
     line_up,
     rollout_of,
+    rollout_version,
     stream_row,
+    stream_version,
     to_be_placed,
 )
 from services.registry.domain import audit, controls, lifecycle
@@ -28,6 +30,7 @@ from services.registry.domain.audit import By, Change
 from services.registry.domain.evidence import Evidence
 from services.registry.domain.lifecycle import Conflict, LineUp
 from services.registry.domain.rollouts import Act, Contender, Move, Plan, Rollout
+from services.registry.request import expect
 from services.registry.tables import RolloutRow, StreamRow, VersionRow
 from services.registry.trail import Trail
 
@@ -40,7 +43,7 @@ class RolloutStore:
 
     def __init__(self, database: Database, now_ms: Callable[[], int], trail: Trail) -> None:
         self._read = database.read
-        self._write = database.write
+        self._decide = database.decide
         self._now_ms = now_ms
         self._record = trail.append
 
@@ -122,7 +125,7 @@ class RolloutStore:
             )
             return number
 
-        return self._write(work)
+        return self._decide(work)
 
     def get(self, stream: str, number: int | None = None) -> RolloutRow:
         """A rollout (None: the newest), or `Absent`."""
@@ -195,10 +198,11 @@ class RolloutStore:
         """
 
         def work(session: Session) -> bool:
-            stands = deciding(session, stream)
+            stands = deciding(session, stream, check=False)
             row = session.get(RolloutRow, (stream, number))
             if row is None:
                 raise Absent(f"{stream} has no rollout {number}")
+            expect(rollout_version(row), stream_version(stands))
             stale = revision is not None and row.revision != revision
             if stale or (judged is not None and row.positions != _plain(judged[0])):
                 raise Conflict(f"rollout {number} of {stream} has changed meanwhile: look at it again")
@@ -217,7 +221,7 @@ class RolloutStore:
                 self._record(session, now, by, change)
             return bool(moves)
 
-        return self._write(work)
+        return self._decide(work)
 
 
 def _keep(

@@ -32,6 +32,12 @@ class RegistrySettings(BaseSettings):
 
     trial_processes: int = Field(1, ge=1, le=64, validation_alias="HEADRACE_TRIAL_PROCESSES")
     """Trials of a retraining that run at once, each a process of its own."""
+    idempotency_keys: int = Field(10_000, ge=1, validation_alias="HEADRACE_REGISTRY_IDEMPOTENCY_KEYS")
+    """Answers remembered by Idempotency-Key."""
+    idempotency_seconds: float = Field(
+        86_400.0, gt=0, validation_alias="HEADRACE_REGISTRY_IDEMPOTENCY_SECONDS"
+    )
+    """How long they are remembered."""
 
     openlineage_url: str = ""
     """An OpenLineage server that is told of retrainings, e.g. http://marquez:5000; empty: none is."""

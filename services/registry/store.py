@@ -14,16 +14,19 @@ from headrace.contracts.stream import StreamContract
 from services.registry.database import Database
 from services.registry.decisions import (
     Absent,
+    contract_version,
     decide,
     deciding,
     line_up,
     stream_row,
+    stream_version,
     to_be_placed,
     undisturbed,
 )
 from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
 from services.registry.notes import Notes
+from services.registry.request import Version, expect
 from services.registry.tables import ContractRow, ControlRow, DeploymentRow, ModelRow, StreamRow, VersionRow
 from services.registry.trail import Trail, in_line
 
@@ -33,7 +36,7 @@ class Store:
 
     def __init__(self, database: Database, now_ms: Callable[[], int], trail: Trail) -> None:
         self._read = database.read
-        self._write = database.write
+        self._decide = database.decide
         self._now_ms = now_ms
         self._record = trail.append
         self.notes = Notes(database, now_ms, trail)
@@ -58,21 +61,23 @@ class Store:
             taken = select(StreamRow.name).where(StreamRow.name == contract.name)
             session.execute(taken.with_for_update())
             present = _latest_contract(session, contract.name)
-            if present is not None:
+            if present is None:
+                expect()
+                row = StreamRow(
+                    name=contract.name,
+                    partitions=contract.partitions,
+                    sequence=0,
+                    announced=0,
+                    created_ms=now,
+                )
+                session.add(row)
+                session.flush()
+            else:
+                row = stream_row(session, contract.name)
+                expect(contract_version(present), stream_version(row))
                 if present.digest == digest:
                     return present.version, False
                 breaking(current(present.document))
-            else:
-                session.add(
-                    StreamRow(
-                        name=contract.name,
-                        partitions=contract.partitions,
-                        sequence=0,
-                        announced=0,
-                        created_ms=now,
-                    )
-                )
-                session.flush()
             version = present.version + 1 if present else 1
             document = {**contract.to_dict(), "version": version}
             in_line(session)
@@ -88,14 +93,13 @@ class Store:
                     created_by=by.name,
                 )
             )
-            row = stream_row(session, contract.name)
             decide(session, row, {}, {}, controls.adopted(contract.name, version, document), now, by.name)
             before = {} if present is None else {"version": present.version, "digest": present.digest}
             change = Change("adopt", before, {"version": version, "digest": digest}, contract.name)
             self._record(session, now, by, change)
             return version, True
 
-        return self._write(work)
+        return self._decide(work)
 
     def streams(self, limit: int, after: str = "") -> list[StreamRow]:
         """Streams by name, those after `after`."""
@@ -161,14 +165,16 @@ class Store:
 
         def work(session: Session) -> tuple[int, bool]:
             now = self._now_ms()
-            if session.get(ModelRow, model) is None:
+            latest = _latest_version(session, model)
+            expect(*([Version("model", model, latest)] if latest else []))
+            if not latest and session.get(ModelRow, model) is None:
                 session.add(ModelRow(name=model, created_ms=now))
                 session.flush()
             same = select(VersionRow.version).where(VersionRow.model == model, VersionRow.digest == digest)
             found = session.scalar(same)
             if found is not None:
                 return found, False
-            version = _latest_version(session, model) + 1
+            version = latest + 1
             session.add(
                 VersionRow(
                     model=model,
@@ -185,7 +191,7 @@ class Store:
             self._record(session, now, by, Change("register", before, after, model=model))
             return version, True
 
-        return self._write(work)
+        return self._decide(work)
 
     def models(self, limit: int, after: str = "", like: Sequence[str] = ()) -> list[VersionRow]:
         """The latest version of every model, by name, those after `after`. like: SQL patterns, all fulfilled."""
@@ -278,7 +284,7 @@ class Store:
             self._record(session, now, by, Change("deploy", *audit.moved(before, after), stream, model))
             return True
 
-        return self._write(work)
+        return self._decide(work)
 
     def change(self, stream: str, model: str, verb: controls.Verb, by: By) -> int | None:
         """Decide a change of a deployed model; the decision's number, None if it is so already.
@@ -299,7 +305,7 @@ class Store:
             self._record(session, now, by, Change(verb, *audit.moved(before, after), stream, model))
             return sequence
 
-        return self._write(work)
+        return self._decide(work)
 
     def rebuild(self, stream: str, model: str, without: LeftOut, by: By) -> tuple[int, int]:
         """Decide that a deployed model goes on without some records: (the decision's number, the new version).
@@ -336,7 +342,7 @@ class Store:
             self._record(session, now, by, Change("rebuild", was, becomes, stream, model))
             return sequence, version
 
-        return self._write(work)
+        return self._decide(work)
 
     def streams_of(self, *models: str) -> list[str]:
         """Streams on which one of the models stands or stood, by name."""

@@ -16,6 +16,7 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's
         int: BigInteger,
         list[int]: JSON,
+        list[Any]: JSON,
         dict[str, Any]: JSON,
         dict[str, int]: JSON(none_as_null=True),
     }
@@ -228,3 +229,21 @@ class MeasurementRow(Base):
     name: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     measurement: Mapped[str]
+
+
+class AnswerRow(Base):
+    """A request that was sent with an Idempotency-Key, and what it was answered; status None: nothing yet.
+
+    decided: what it has decided so far, in order. claimed_until_ms: until when somebody is carrying it out.
+    """
+
+    __tablename__ = "answers"
+    caller: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    claimed_until_ms: Mapped[int]
+    decided: Mapped[list[Any]]
+    status: Mapped[int | None]
+    headers: Mapped[list[Any]]
+    body: Mapped[bytes]
+    created_ms: Mapped[int] = mapped_column(index=True)

@@ -16,7 +16,7 @@ from services.registry.mlflow import build_mlflow_routes
 from services.registry.registry import Registry, now_ms
 from services.registry.retrainings import RetrainingStore
 from services.registry.schemas_api import build_schema_routes
-from tests.integration.test_registry import FakeLog, opened
+from tests.integration.registry_memory import FakeLog, opened
 
 
 @dataclass

@@ -40,7 +40,7 @@ from services.registry.measurer import Result, Task
 from services.registry.measuring import Measuring
 from services.registry.registry import now_ms
 from services.registry.settings import RegistrySettings
-from tests.integration.test_registry import ADA, OTHER, SPECIFICATION, FakeLog, Opened, contract, opened
+from tests.integration.registry_memory import ADA, OTHER, SPECIFICATION, FakeLog, Opened, contract, opened
 from tests.unit.datasets.logs import Log, at_offsets, events, values
 
 BOB = By("bob", "for the audit")

@@ -11,8 +11,8 @@ import pytest
 from headrace.contracts.cleanse import Cleanser
 from headrace.contracts.stream import Field, LabelSpec, StreamContract
 from services.registry.domain.audit import By
+from tests.integration.registry_memory import SPECIFICATION
 from tests.integration.registry_server import served
-from tests.integration.test_registry import SPECIFICATION
 from tests.repo.tree import ROOT
 
 PAGE = (ROOT / "docs/fits-in.md").read_text("utf-8")

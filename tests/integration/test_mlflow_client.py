@@ -19,8 +19,8 @@ from services.registry.mlflow import model_versions, registered_models
 from services.registry.mlflow.forms import MOST_RESULTS, PREFIX
 from services.registry.notes import LONGEST_VALUE, MOST_TAGS
 from services.registry.store import Store
+from tests.integration.registry_memory import OTHER, SPECIFICATION, contract, opened
 from tests.integration.registry_server import served
-from tests.integration.test_registry import OTHER, SPECIFICATION, contract, opened
 from tests.repo import reference
 
 ADA = By("ada", "a first try")

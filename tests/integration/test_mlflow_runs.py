@@ -9,8 +9,8 @@ from mlflow.exceptions import MlflowException
 from headrace.contracts.stream import from_dict
 from services.registry.domain import race as races
 from services.registry.domain import retraining as rules
+from tests.integration.registry_memory import contract
 from tests.integration.registry_server import served
-from tests.integration.test_registry import contract
 from tests.integration.test_retrainings import ANN, TRAINER, reached, retraining
 
 

@@ -19,8 +19,8 @@ from headrace.contracts.stream import from_dict
 from headrace.contracts.topics import INBOX, topic
 from headrace.errors import Poison
 from services.registry.domain.audit import By
+from tests.integration.registry_memory import contract, opened
 from tests.integration.registry_server import served
-from tests.integration.test_registry import contract, opened
 
 ADA = By("ada")
 FIRST = contract("flights")

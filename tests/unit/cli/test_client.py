@@ -3,7 +3,6 @@
 import asyncio
 import gzip
 import json
-import time
 
 import pytest
 
@@ -123,12 +122,36 @@ class TestAway:
         with Client(Addresses(nobody, nobody, nobody, nobody), patience_seconds=0.2) as client, away:
             client.get("registry", "/v1/streams")
 
-    def test_a_deployment_is_never_sent_twice_unasked(self):
-        nobody = "http://127.0.0.1:9"
-        began = time.monotonic()
-        with Client(Addresses(nobody, nobody, nobody, nobody)) as client, pytest.raises(Unreachable):
+    @pytest.mark.parametrize("kind", [Client, AsyncClient])
+    def test_a_change_whose_answer_was_lost_is_sent_again_with_its_key(self, service, kind):
+        def lost(_):
+            raise ConnectionAbortedError("carried out, but nobody hears of it")
+
+        path = "POST /v1/streams/s/deployments/m/rebuild"
+        under_way = (409, {"retry-after": "0"}, {"title": "Under way"})
+        for key in (1, 2):  # every change has a key of its own
+            service.on(path, lost, under_way, {"version": 2})
+            if kind is Client:
+                with Client(service.addresses) as client:
+                    answer = client.rebuild_deployment("s", "m", ["source:x"])
+            else:
+                answer = asyncio.run(self.awaited(service))
+            assert answer == {"version": 2}
+            assert len(service.asked) == 3 * key
+        keys = [asked.headers["idempotency-key"] for asked in service.asked]
+        assert keys == [keys[0]] * 3 + [keys[3]] * 3
+        assert keys[0] != keys[3]
+
+    @staticmethod
+    async def awaited(service):
+        async with AsyncClient(service.addresses) as client:
+            return await client.rebuild_deployment("s", "m", ["source:x"])
+
+    def test_a_conflict_is_no_reason_to_try_again(self, service, client):
+        service.on("POST /v1/streams/s/deployments", {"title": "Contradicts what is"}, status=409)
+        with pytest.raises(ServiceProblem, match="Contradicts"):
             client.deploy("s", "m")
-        assert time.monotonic() - began < 10  # of 60 s of patience
+        assert len(service.asked) == 1
 
 
 def test_both_clients_ask_for_the_same(service, accept_all):
