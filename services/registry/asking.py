@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -32,6 +33,7 @@ from services.registry.tables import VersionRow
 
 log = structlog.get_logger("registry.asking")
 
+LOOK_SECONDS = 5.0
 CLOCK, EVENT = "the clock", "a retrain event"
 """Who it is that asks, on the trail."""
 
@@ -46,6 +48,7 @@ class Asking:
         self.policies = policies
         self._registry = registry
         self._history = history
+        self._next_look = 0.0
 
     def begin(
         self, stream: str, ask: Ask, by: By, *, cause: str = "a person", event: str | None = None
@@ -106,7 +109,13 @@ class Asking:
     # -- by itself ----------------------------------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Begin what is due by the clock, and what events have proposed since the last time. Raises `Transient`."""
+        """Begin what is due by the clock, and what events have proposed since the last time. Raises `Transient`.
+
+        Called more often than every `LOOK_SECONDS`, it does nothing: to ask Kafka takes a connection.
+        """
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
         for stream, policy in self.policies.take_due():
             self._begin_by_itself(stream, policy.ask, CLOCK, "every so often", None)
         start = self.policies.read_up_to(RETRAINS.name)

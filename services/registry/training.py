@@ -105,6 +105,7 @@ class Trainer:
                 row = self.store.take(self._name)
                 if row is not None:
                     self._work(row)
+                    self._forget(row.stream, retraining_of(self.store.get(row.stream, row.number)))
             except HeadraceError as error:
                 log.warning("not trained yet", reason=str(error))
             except Exception:
@@ -168,7 +169,7 @@ class Trainer:
         after = self._turn(row, turn)
         if step is not None:
             self._seconds.labels(row.stream).inc(step.cpu_seconds)
-        self._forget_losers(row.stream, after)
+        self._forget(row.stream, after)
 
     def _turn(self, row: RetrainingRow, turn: Callable[[Retraining], Retraining]) -> Retraining:
         by = By(TRAINER, f"retraining {row.number}")
@@ -178,9 +179,11 @@ class Trainer:
             self._racing.labels(row.stream).set(0)
         return after
 
-    def _forget_losers(self, stream: str, retraining: Retraining) -> None:
+    def _forget(self, stream: str, retraining: Retraining) -> None:
+        """Remove the states that nobody will go on from: those of losers, and all of a race that led to no rollout."""
+        in_vain = not retraining.is_open and retraining.rollout is None
         for trial in retraining.race.trials:
-            if trial.state in ("out", "stopped"):
+            if in_vain or trial.state in ("out", "stopped"):
                 self._states.forget(self._task(stream, retraining, trial, races.until(retraining.race)))
 
     # -- handing over -------------------------------------------------------------------------------------------------

@@ -129,11 +129,18 @@ def test_a_retraining_can_be_cancelled_and_leaves_no_process(system: System, tmp
     command(system, "retrain", "start", stream, str(file), "--last", "9000")
     racing(system, stream, steps=1)
     assert children(system.home.load().services["registry"].pid)
+
+    def states() -> list[Path]:
+        """What trials have left to go on from."""
+        return [*system.home.path.glob(f"snapshots/rebuilds/{stream}.log/*/*/*")]
+
+    assert states()
     found = command(system, "retrain", "cancel", stream, "--reason", "enough")
     assert (found["status"], found["says"]) == ("cancelled", "cancelled by cli")
     assert command(system, "retrain", "list", stream)["retrainings"][0]["status"] == "cancelled"
     registry = system.home.load().services["registry"].pid
     system.wait(lambda: not children(registry))
+    system.wait(lambda: not states())
 
 
 def test_an_event_begins_a_retraining_of_what_came_since(system: System, tmp_path: Path) -> None:
