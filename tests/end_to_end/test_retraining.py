@@ -32,8 +32,8 @@ def stream_of_flights(system: System, name: str) -> None:
     system.client.create_stream(
         odcs.dump(msgspec.structs.replace(odcs.load(document("contract.yaml")), name=name))
     )
-    system.client.create_model("prior", {"model": "dummy.PriorClassifier"})
-    system.client.deploy(name, "prior")
+    system.client.create_model("late-prior", {"model": "dummy.PriorClassifier"})
+    system.client.deploy(name, "late-prior")
     events = [event.body for event in read_events(FLIGHTS)]
     assert system.client.publish(name, events, "events").rejected == []
     labels = sum(b'"label"' in event for event in events)
@@ -69,7 +69,7 @@ def test_the_winner_of_a_race_is_handed_over_though_the_registry_was_killed(
     stream = "raced"
     stream_of_flights(system, stream)
     begun = command(system, "retrain", "start", stream, search(tmp_path), "--reason", "to see")
-    assert (begun["status"], begun["model"], len(begun["trials"])) == ("racing", "prior-anew", 7)
+    assert (begun["status"], begun["model"], len(begun["trials"])) == ("racing", "late-prior-anew", 7)
     with pytest.raises(ServiceProblem) as refused:
         system.client.begin_retraining(stream, {"search": {"candidates": [{"model": FOREST}]}})
     assert refused.value.status == 409
@@ -93,11 +93,11 @@ def test_the_winner_of_a_race_is_handed_over_though_the_registry_was_killed(
     assert done["gain"] > 0
 
     rollout = command(system, "rollout", "status", stream)
-    assert (rollout["challenger"], rollout["stage"]) == (f"prior-anew@{done['version']}", "shadow")
+    assert (rollout["challenger"], rollout["stage"]) == (f"late-prior-anew@{done['version']}", "shadow")
     assert done["rollout"] == rollout["rollout"]
-    [anew] = [one for one in system.total(stream)["models"] if one["model"] == "prior-anew"]
+    [anew] = [one for one in system.total(stream)["models"] if one["model"] == "late-prior-anew"]
     assert anew["learned"] == system.total(stream)["labelled"]  # all of them, each once
-    command(system, "rebuild", f"prior-anew@{done['version']}", "--verify")
+    command(system, "rebuild", f"late-prior-anew@{done['version']}", "--verify")
     trail = command(system, "audit", "list", "--stream", stream)["records"]
     acts = [one["action"] for one in trail]
     assert "retrain" in acts

@@ -16,7 +16,7 @@ from headrace.archive.archiver import Archiver, Closing
 from headrace.archive.reading import Archive
 from headrace.contracts.left_out import LeftOut, OffsetRange, parse
 from headrace.contracts.stream import from_dict
-from headrace.contracts.topics import LOG, topic
+from headrace.contracts.topics import LOG, REGISTRY, topic
 from headrace.datasets.measure import measure
 from headrace.datasets.measurement import Stretch
 from headrace.datasets.source import Source
@@ -374,6 +374,10 @@ def system(kafka: str, fresh_name: str, tmp_path: Path) -> Iterator[System]:
             assert time.monotonic() < deadline, client.get("/readyz").text
             time.sleep(0.05)
         yield System(kafka, fresh_name, tmp_path, client, secrets)
+    # Other tests' services follow this broker's announcements, and this stream's log is trimmed: take it back.
+    producer = LogProducer(kafka, client_id="test")
+    producer.send(REGISTRY.name, [{"key": f"stream/{fresh_name}".encode(), "value": None}]).result(20)
+    producer.close(5.0)
 
 
 @pytest.mark.broker
