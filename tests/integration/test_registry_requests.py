@@ -18,6 +18,10 @@ from services.registry.answers import CLAIM_SECONDS, Answer, Answers, UnderWay
 from services.registry.api import build_routes
 from services.registry.asking import Asking
 from services.registry.audit_api import build_audit_routes
+from services.registry.catalog import Catalog
+from services.registry.contract_api import build_contract_routes
+from services.registry.dataset_api import build_dataset_routes
+from services.registry.datasets import DatasetStore
 from services.registry.domain.audit import By
 from services.registry.past_api import build_past_routes
 from services.registry.policies import PolicyStore
@@ -67,9 +71,12 @@ class Served:
         self.answers = Answers(self.memory.database, clock, keep_seconds=3600.0, most=most)
         self.app = create_app(service="registry", keys=KeyRing.load(path), ready=dict)
         self.app.state.answers = self.answers
-        for build in (build_routes, build_rollout_routes, build_past_routes, build_audit_routes):
+        for build in (build_routes, build_rollout_routes, build_audit_routes, build_contract_routes):
             self.app.include_router(build(self.registry))
         database, trail = self.memory.database, self.memory.trail
+        catalog = Catalog(self.registry, DatasetStore(database, now_ms, trail), FullLogs())
+        self.app.include_router(build_past_routes(self.registry, catalog))
+        self.app.include_router(build_dataset_routes(catalog))
         retrainings, policies = RetrainingStore(database, now_ms, trail), PolicyStore(database, now_ms, trail)
         self.app.include_router(
             build_retraining_routes(Asking(self.registry, retrainings, policies, FullLogs()))
@@ -403,11 +410,13 @@ def test_every_answer_that_is_read_has_a_tag_that_changes_with_it(served):
     served.post("/v1/streams/s/rollouts", json={"model": "n"})
     served.post("/v1/streams/s/retrainings", json=RETRAINING)
     served.send("PUT", "/v1/streams/s/retraining-policy", json=POLICY)
+    assert served.post("/v1/datasets", json={"name": "d", "stream": "s"}).status_code == 201
     paths = [
         path.replace("{stream}", "s")
         .replace("{model}", "m")
         .replace("{version}", "1")
         .replace("{number}", "1")
+        .replace("{name}", "d")
         for path, operations in served.app.openapi()["paths"].items()
         if path.startswith("/v1/") and "get" in operations
     ]

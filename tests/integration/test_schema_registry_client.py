@@ -110,6 +110,7 @@ def test_contracts_that_are_older_than_their_numbers_get_them_in_the_order_of_th
 
     def as_it_was(session):
         for statement in (
+            "DROP TABLE answers",
             "DROP TABLE datasets",
             "DROP TABLE measurements",
             "DROP TABLE tags",

@@ -136,7 +136,7 @@ def found() -> set[str]:
     names = set()
     for root in (headrace, services):
         for info in pkgutil.walk_packages(root.__path__, f"{root.__name__}."):
-            if info.name.endswith("__main__"):
+            if info.name.endswith("__main__") or ".migrations." in info.name:  # Alembic runs those
                 continue
             module = importlib.import_module(info.name)
             core = info.name.startswith(STATEFUL) or ".domain." in info.name
