@@ -317,15 +317,20 @@ def _committed(admin: AdminClient, group: str, places: list[TopicPartition]) -> 
 
 
 def _offsets(admin: AdminClient, places: list[TopicPartition], spec: Any) -> dict[TopicPartition, int]:
-    futures = admin.list_offsets(
-        dict.fromkeys(places, spec),
-        isolation_level=IsolationLevel.READ_COMMITTED,
-        request_timeout=REQUEST_TIMEOUT_SECONDS,
-    )
-    try:
-        return {place: future.result().offset for place, future in futures.items()}
-    except KafkaException as error:
-        raise from_kafka(error, "list offsets") from None
+    deadline = time.monotonic() + REQUEST_TIMEOUT_SECONDS
+    while True:
+        futures = admin.list_offsets(
+            dict.fromkeys(places, spec),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_TIMEOUT_SECONDS,
+        )
+        try:
+            return {place: future.result().offset for place, future in futures.items()}
+        except KafkaException as error:
+            # A busy broker tells of a new topic before it has begun to lead its partitions.
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise from_kafka(error, "list offsets") from None
+            time.sleep(0.02)
 
 
 def _admin(bootstrap: str) -> AdminClient:

@@ -6,7 +6,7 @@ import time
 from concurrent.futures import Future
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource
 
 from headrace.contracts.codec import encode
@@ -211,6 +211,23 @@ def test_a_tail_delivers_only_what_was_committed(kafka, stream):
 def test_a_tail_of_a_topic_that_is_not_there_says_so(kafka):
     with pytest.raises(Transient, match="no topic"):
         Tail(kafka, f"{fresh('edges')}.log")
+
+
+def test_a_broker_that_does_not_lead_yet_is_asked_again(kafka, stream, monkeypatch):
+    real, asked = admin._admin(kafka), []
+
+    class Slow:
+        def list_offsets(self, places, **more):
+            asked.append(places)
+            if len(asked) > 2:
+                return real.list_offsets(places, **more)
+            early = Future()
+            early.set_exception(KafkaException(KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)))
+            return dict.fromkeys(places, early)
+
+    monkeypatch.setattr(admin, "_admin", lambda _: Slow())
+    assert admin.offset_bounds(kafka, topic(LOG, stream), 0) == (0, 0)
+    assert len(asked) >= 4  # the real broker may be early, too
 
 
 def test_end_offsets_and_lag(kafka, stream, producer):
