@@ -86,7 +86,9 @@ def compose(settings: RegistrySettings) -> FastAPI:
     )
     trainer = Trainer(registry, asking, logs, settings.states, metrics, settings.trial_processes)
     catalog = Catalog(registry, DatasetStore(database, now_ms, trail), logs)
-    measuring = Measuring(registry, catalog, settings.bootstrap, settings.archive, metrics)
+    measuring = Measuring(
+        registry, catalog, settings.bootstrap, settings.archive, metrics, settings.child_environment
+    )
     teller = _teller(settings, asking.store)
     beside: list[Beside] = [one for one in (judge, trainer, measuring, archiving, teller) if one is not None]
 

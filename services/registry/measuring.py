@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 
 import msgspec
 import structlog
@@ -34,12 +35,20 @@ class Measuring:
     """The thread that has datasets measured. bootstrap, archive: where their logs are."""
 
     def __init__(
-        self, registry: Registry, catalog: Catalog, bootstrap: str, archive: str, metrics: CollectorRegistry
+        self,
+        registry: Registry,
+        catalog: Catalog,
+        bootstrap: str,
+        archive: str,
+        metrics: CollectorRegistry,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """environment: of the processes that measure; None: ours."""
         self._registry = registry
         self._catalog = catalog
         self._bootstrap = bootstrap
         self._archive = archive
+        self._environment = environment
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,6 +118,7 @@ class Measuring:
                 [sys.executable, "-m", "services.registry.measurer"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                env=self._environment,
             )
         try:
             output, _ = process.communicate(encode_task(task))

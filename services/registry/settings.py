@@ -60,11 +60,18 @@ class RegistrySettings(BaseSettings):
     @property
     def states(self) -> States:
         """Where trials read the log and keep what they learn: where scoring, on the same machine, will look for it."""
-        # A trial's task says all that it needs; the database's password is none of it.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
         return States(
-            self.bootstrap, self.home / "snapshots", self.home / "snapshot.key", self.archive, environment
+            self.bootstrap,
+            self.home / "snapshots",
+            self.home / "snapshot.key",
+            self.archive,
+            self.child_environment,
         )
+
+    @property
+    def child_environment(self) -> dict[str, str]:
+        """For processes that work for us: a task says all that they need; the database's password is none of it."""
+        return {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
 
     @property
     def database(self) -> str:

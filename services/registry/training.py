@@ -27,7 +27,7 @@ from services.registry.domain import race as races
 from services.registry.domain import retraining as retrainings
 from services.registry.domain.audit import By
 from services.registry.domain.lifecycle import Conflict
-from services.registry.domain.race import Limits, Race, Trial
+from services.registry.domain.race import Limits, Trial
 from services.registry.domain.retraining import Retraining, Served
 from services.registry.registry import Registry
 from services.registry.retrainings import retraining_of
@@ -152,6 +152,7 @@ class Trainer:
             self._states.bootstrap, str(self._states.folder), str(self._states.key_file), self._states.archive,
             stream, race.task, retraining.model, trial.specification, races.left_out(race), until,
             Limits(limits.cpu_seconds - trial.cpu_seconds, limits.wall_seconds - trial.wall_seconds, limits.memory_mb),
+            os.getpid(),
         )  # fmt: skip
 
     def _ended_step(self, row: RetrainingRow, number: int, running: RunningStep) -> None:
@@ -244,17 +245,16 @@ class Trainer:
     def _served(self, stream: str, retraining: Retraining) -> Served:
         """What the champion's answers lost on the labels that decided the race, as far as outcomes are kept."""
         race, total = retraining.race, TALLIES[retraining.race.task]()
-        after = _until_before(race)
-        for part, end in races.until(race).items():
+        for part, (begin, end) in races.deciding(race).items():
             name = topic(OUTCOMES, stream)
             first = self._history.bounds(name, part).first
-            start = max(first, place_below(self._history, name, part, after[part], _decode))
+            start = max(first, place_below(self._history, name, part, begin, _decode))
             for batch in self._history.read(name, part, start, self._history.bounds(name, part).end):
                 outcomes = [_decode(value) for value in batch.values if value is not None]
                 if outcomes and outcomes[0].offset >= end:
                     break
                 for one in outcomes:
-                    if after[part] <= one.offset < end and one.y is not None and _counts(one, retraining):
+                    if begin <= one.offset < end and one.y is not None and _counts(one, retraining):
                         total.update(one.y, one)
         labels, loss = losses(total)
         return Served(labels, loss)
@@ -266,10 +266,3 @@ def _counts(outcome: Outcome, retraining: Retraining) -> bool:
         retraining.champion.model,
         retraining.champion.version,
     )
-
-
-def _until_before(race: Race) -> dict[int, int]:
-    """Where the stretch that decided the race began, by partition."""
-    if race.rung == 0:
-        return {int(part): start for part, (start, _) in race.spans.items()}
-    return races.until(msgspec.structs.replace(race, rung=race.rung - 1))

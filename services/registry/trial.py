@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.collector import calm_the_collector
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.left_out import Below, LeftOut
 from headrace.contracts.stream import Task
@@ -26,6 +27,7 @@ from headrace.replay.rebuild import LogRebuilder
 from headrace.replay.sources import Sources
 from headrace.snapshots import SnapshotStore
 from services.registry.domain.race import Limits, Step
+from services.registry.measurer import NICE
 
 LOOK_SECONDS = 0.1
 TELL_SECONDS = 0.5
@@ -35,7 +37,7 @@ MB = 1 << 20
 class TrialTask(msgspec.Struct, frozen=True):
     """What is to be folded. until: before which offset, by partition. limits: what is left of the trial's.
 
-    snapshots, key_file: where the states lie.
+    snapshots, key_file: where the states lie. parent: the process that waits for it.
     """
 
     bootstrap: str
@@ -49,6 +51,7 @@ class TrialTask(msgspec.Struct, frozen=True):
     without: LeftOut
     until: dict[int, int]
     limits: Limits
+    parent: int
 
 
 class Told(msgspec.Struct, omit_defaults=True):
@@ -115,7 +118,9 @@ def peak_mb() -> float:
 def main() -> int:
     """Run the task. Exit code 0: it was done; 1: it could not be, 3: it was over a limit, and said so."""
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=TrialTask)
-    threading.Thread(target=_watch, args=(task.limits,), daemon=True).start()
+    os.nice(NICE)
+    calm_the_collector()
+    threading.Thread(target=_watch, args=(task,), daemon=True).start()
     sources = Sources(
         task.bootstrap,
         SnapshotStore(Path(task.snapshots), Path(task.key_file).read_bytes()),
@@ -143,9 +148,9 @@ def main() -> int:
     return 0
 
 
-def _watch(limits: Limits) -> None:
+def _watch(task: TrialTask) -> None:
     """End the process at a limit, and when whoever started it is gone."""
-    parent = os.getppid()
+    limits = task.limits
     while True:
         over = ""
         if time.process_time() > limits.cpu_seconds:
@@ -155,7 +160,7 @@ def _watch(limits: Limits) -> None:
         if over:
             _tell(Told(over=over))
             os._exit(3)
-        if os.getppid() != parent:
+        if os.getppid() != task.parent:
             os._exit(1)
         time.sleep(LOOK_SECONDS)
 

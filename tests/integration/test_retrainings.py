@@ -21,6 +21,7 @@ from services.registry.domain.rollouts import Contender, Plan
 from services.registry.domain.search import Search
 from services.registry.policies import PolicyStore
 from services.registry.retrainings import HOLD_MS, RetrainingStore, retraining_of
+from services.registry.settings import RegistrySettings
 from services.registry.store import Store
 from services.registry.trail import Trail
 
@@ -203,3 +204,11 @@ def test_a_policy_that_cannot_be_kept_is_refused(policy: Policy, where: str) -> 
     with pytest.raises(Unusable) as refused:
         rules.check_policy(policy)
     assert refused.value.where == where
+
+
+def test_processes_that_work_for_the_registry_are_not_told_its_settings(monkeypatch) -> None:
+    monkeypatch.setenv("HEADRACE_DATABASE_URL", "postgresql://registry:secret@host/name")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    told = RegistrySettings().child_environment
+    assert "secret" not in "".join(told.values())
+    assert told["AWS_REGION"] == "eu-west-1"  # the archive may lie there

@@ -131,8 +131,16 @@ def due(race: Race) -> list[Trial]:
 
 def until(race: Race) -> dict[int, int]:
     """Before which offset of each partition the present rung ends."""
-    part = race.rungs[race.rung]
-    return {int(number): start + round(part * (end - start)) for number, (start, end) in race.spans.items()}
+    return {part: end for part, (_, end) in deciding(race).items()}
+
+
+def deciding(race: Race) -> dict[int, tuple[int, int]]:
+    """The offsets [start, end) of each partition whose labels decide the present rung."""
+    parts = (race.rungs[race.rung - 1] if race.rung else 0.0, race.rungs[race.rung])
+    return {
+        int(number): (start + round(parts[0] * (end - start)), start + round(parts[1] * (end - start)))
+        for number, (start, end) in race.spans.items()
+    }
 
 
 def left_out(race: Race) -> LeftOut:
