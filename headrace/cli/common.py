@@ -1,11 +1,11 @@
 """What every command begins with: the options they share, the client, the address of the broker."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from headrace.cli.home import Home
-from headrace.client import Client
+from headrace.client import Client, calls
 from headrace.errors import Unusable
 
 if TYPE_CHECKING:
@@ -47,3 +47,19 @@ def sources_of(home: Home) -> "Sources":
     from headrace.replay.sources import Sources
 
     return Sources.of(bootstrap_of(home), home.path / "snapshots", home.path / "snapshot.key", home.archive)
+
+
+def numbered(
+    client: Client, stream: str, kind: Literal["rollouts", "retrainings"], number: int | None, begin: str
+) -> dict[str, Any]:
+    """A stream's rollout or retraining, the newest if there is no number.
+
+    Raises `Unusable` if there is none; begin: the command that makes one.
+    """
+    if number is not None:
+        found: dict[str, Any] = client.get("registry", calls.stream_path(stream, f"{kind}/{number}"))
+        return found
+    newest = client.get("registry", f"{calls.stream_path(stream, kind)}?limit=1")[kind]
+    if not newest:
+        raise Unusable(f"{stream} has no {kind.removesuffix('s')}; begin one: {begin}")
+    return dict(newest[0])

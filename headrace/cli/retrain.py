@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.common import Json, Reason, client_of
+from headrace.cli.common import Json, Reason, client_of, numbered
 from headrace.cli.home import Home
 from headrace.cli.models import read_specification
 from headrace.cli.output import Output, duration, guarded
 from headrace.cli.progress import Bar
 from headrace.client import Client, calls
-from headrace.errors import Unusable
 
 retrain_app = typer.Typer(
     help="Specifications race over a stream's log for the champion's place.", no_args_is_help=True
@@ -194,13 +193,7 @@ def _ask(
 
 
 def _found(client: Client, stream: str, number: int | None) -> dict[str, Any]:
-    if number is not None:
-        found: dict[str, Any] = client.get("registry", calls.stream_path(stream, f"retrainings/{number}"))
-        return found
-    newest = client.get("registry", f"{calls.stream_path(stream, 'retrainings')}?limit=1")["retrainings"]
-    if not newest:
-        raise Unusable(f"{stream} has no retraining; begin one: headrace retrain start {stream} SEARCH.yaml")
-    return dict(newest[0])
+    return numbered(client, stream, "retrainings", number, f"headrace retrain start {stream} SEARCH.yaml")
 
 
 def _followed(output: Output, client: Client, found: dict[str, Any]) -> dict[str, Any]:

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from headrace.cli.common import Json, Reason, client_of, versioned
+from headrace.cli.common import Json, Reason, client_of, numbered, versioned
 from headrace.cli.home import Home
 from headrace.cli.models import LearnLog, latest, register
 from headrace.cli.output import Output, guarded
 from headrace.cli.preparing import prepare_learnt
-from headrace.client import Client, calls
+from headrace.client import Client
 from headrace.errors import Unusable
 
 rollouts_app = typer.Typer(
@@ -102,14 +102,7 @@ def status(stream: StreamArgument, rollout: NumberOption = None, as_json: Json =
 
 
 def _found(client: Client, stream: str, number: int | None) -> dict[str, Any]:
-    """A rollout, the newest if there is no number. Raises `Unusable` if there is none."""
-    if number is not None:
-        found: dict[str, Any] = client.get("registry", calls.stream_path(stream, f"rollouts/{number}"))
-        return found
-    newest = client.get("registry", f"{calls.stream_path(stream, 'rollouts')}?limit=1")["rollouts"]
-    if not newest:
-        raise Unusable(f"{stream} has no rollout; begin one: headrace rollout start {stream} SPEC.yaml")
-    return dict(newest[0])
+    return numbered(client, stream, "rollouts", number, f"headrace rollout start {stream} SPEC.yaml")
 
 
 def _tell(output: Output, found: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ cannot crown two champions, and numbers have no gaps, even if a database should 
 """
 
 from collections.abc import Iterable
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 from sqlalchemy import select, update
@@ -20,6 +20,7 @@ from services.registry.tables import (
     ContractRow,
     ControlRow,
     DeploymentRow,
+    RetrainingRow,
     RolloutRow,
     StreamRow,
     VersionRow,
@@ -82,6 +83,20 @@ def line_up(session: Session, stream: str) -> LineUp:
         )
         for row in rows
     }
+
+
+Numbered = TypeVar("Numbered", RolloutRow, RetrainingRow)
+
+
+def newest_first(
+    session: Session, kind: type[Numbered], stream: str, limit: int, below: int | None
+) -> list[Numbered]:
+    """A stream's rollouts or retrainings below a number (None: all), newest first. Raises `Absent`."""
+    stream_row(session, stream)
+    query = select(kind).where(kind.stream == stream)
+    if below is not None:
+        query = query.where(kind.number < below)
+    return list(session.scalars(query.order_by(kind.number.desc()).limit(limit)))
 
 
 def rollout_of(row: RolloutRow) -> Rollout:

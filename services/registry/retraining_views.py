@@ -141,9 +141,9 @@ def shown(row: RetrainingRow) -> RetrainingView:
         trials=[_trial(trial, row.progress.get(str(trial.number))) for trial in race.trials],
         winner=None if race.winner is None else race.winner.number,
         served=None
-        if known.served is None or not known.served.labels
-        else {"labels": known.served.labels, "loss": known.served.loss / known.served.labels},
-        gain=None if known.gain is None else known.gain,
+        if known.served is None or known.served.mean is None
+        else {"labels": known.served.labels, "loss": known.served.mean},
+        gain=known.gain,
         cpu_seconds=sum(trial.cpu_seconds for trial in race.trials),
         version=known.version,
         rollout=known.rollout,

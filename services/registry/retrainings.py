@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from services.registry.database import Database, compare_and_set
-from services.registry.decisions import Absent, deciding, stream_row
+from services.registry.decisions import Absent, deciding, newest_first, stream_row
 from services.registry.domain.audit import By, Change
 from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.retraining import Retraining, cancelled
@@ -85,15 +85,7 @@ class RetrainingStore:
 
     def all(self, stream: str, limit: int, below: int | None = None) -> list[RetrainingRow]:
         """Retrainings of a stream, newest first, those below a number. Raises `Absent`."""
-
-        def work(session: Session) -> list[RetrainingRow]:
-            stream_row(session, stream)
-            query = select(RetrainingRow).where(RetrainingRow.stream == stream)
-            if below is not None:
-                query = query.where(RetrainingRow.number < below)
-            return list(session.scalars(query.order_by(RetrainingRow.number.desc()).limit(limit)))
-
-        return self._read(work)
+        return self._read(lambda session: newest_first(session, RetrainingRow, stream, limit, below))
 
     def take(self, holder: str) -> RetrainingRow | None:
         """Hold the oldest that is open and that nobody else holds; None if there is none."""
@@ -111,7 +103,9 @@ class RetrainingStore:
                 self._put(session, row, holder=holder, held_until_ms=now + HOLD_MS)
             return row
 
-        return self._write(work)
+        # Asked every second: who finds nothing to be done, as nearly always, shall hold up nobody who writes.
+        any_open = select(RetrainingRow.number).where(RetrainingRow.open).limit(1)
+        return self._write(work) if self._read(lambda session: session.scalar(any_open)) else None
 
     def tell(self, stream: str, number: int, holder: str, progress: Mapping[str, tuple[int, int]]) -> bool:
         """Say how far it is, and go on holding it; False if it is not this process's any more, or is over."""

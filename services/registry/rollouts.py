@@ -19,6 +19,7 @@ from services.registry.decisions import (
     decide,
     deciding,
     line_up,
+    newest_first,
     rollout_of,
     rollout_version,
     stream_row,
@@ -150,15 +151,7 @@ class RolloutStore:
 
     def all(self, stream: str, limit: int, below: int | None = None) -> list[RolloutRow]:
         """Rollouts of a stream, newest first, those below a number. Raises `Absent`."""
-
-        def work(session: Session) -> list[RolloutRow]:
-            stream_row(session, stream)
-            query = select(RolloutRow).where(RolloutRow.stream == stream)
-            if below is not None:
-                query = query.where(RolloutRow.number < below)
-            return list(session.scalars(query.order_by(RolloutRow.number.desc()).limit(limit)))
-
-        return self._read(work)
+        return self._read(lambda session: newest_first(session, RolloutRow, stream, limit, below))
 
     def about(self, model: str, version: int) -> list[RolloutRow]:
         """All in which a version took part, oldest first, of any stream."""

@@ -16,7 +16,8 @@ from services.registry.domain.controls import Verb
 
 Standing = Literal["champion", "challenger", "retired"]
 
-MODEL_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+LONGEST_NAME = 63
+MODEL_NAME = re.compile(rf"[a-z][a-z0-9_-]{{0,{LONGEST_NAME - 1}}}")
 MOST_MODELS = 32
 """Models on one stream at once: every one of them answers every observation."""
 
@@ -48,7 +49,7 @@ def check_model_name(name: str) -> str:
     """Return `name` if a model may be called so, else raise `Unusable`."""
     if not MODEL_NAME.fullmatch(name):
         raise Unusable(
-            f"{name!r} is no model name: use a-z, 0-9, _ and -, begin with a letter, at most 63 long",
+            f"{name!r} is no model name: use a-z, 0-9, _ and -, begin with a letter, at most {LONGEST_NAME} long",
             where="name",
         )
     return name

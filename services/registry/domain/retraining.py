@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.errors import Unusable
+from services.registry.domain.lifecycle import LONGEST_NAME
 from services.registry.domain.race import Limits, Race, Trial
 from services.registry.domain.rollouts import Contender, Plan
 from services.registry.domain.search import Search
@@ -16,7 +17,6 @@ from services.registry.domain.search import Search
 Status = Literal["racing", "handing_over", "done", "cancelled"]
 ENDS: tuple[Status, ...] = ("done", "cancelled")
 
-LONGEST_NAME = 63
 LEAST_SECONDS = 60
 """Between two retrainings by the clock."""
 ROUNDING = 1e-9
@@ -61,6 +61,11 @@ class Served(msgspec.Struct, frozen=True):
     labels: int
     loss: float
 
+    @property
+    def mean(self) -> float | None:
+        """Loss an event; None if no label came."""
+        return self.loss / self.labels if self.labels else None
+
 
 class Retraining(msgspec.Struct, frozen=True):
     """What is known of a retraining.
@@ -94,9 +99,8 @@ class Retraining(msgspec.Struct, frozen=True):
     def gain(self) -> float | None:
         """How much less than the champion the winner lost an event; None if one of the two is not known."""
         winner = self.race.winner
-        if winner is None or self.served is None or not self.served.labels:
-            return None
-        return self.served.loss / self.served.labels - last_loss(winner)
+        served = None if self.served is None else self.served.mean
+        return None if winner is None or served is None else served - last_loss(winner)
 
 
 def challenger_name(champion: str) -> str:
@@ -137,9 +141,9 @@ def cancelled(retraining: Retraining, by: str) -> Retraining:
 def worth_it(retraining: Retraining) -> bool:
     """Whether the winner is to be taken further: it lost less than the champion did, or nobody can tell."""
     gain, served = retraining.gain, retraining.served
-    if retraining.whatever or gain is None or served is None:
+    if retraining.whatever or gain is None or served is None or served.mean is None:
         return True
-    return gain > ROUNDING * served.loss / served.labels
+    return gain > ROUNDING * served.mean
 
 
 def check_policy(policy: Policy) -> Policy:

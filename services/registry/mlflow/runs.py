@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from services.registry.api import told
 from services.registry.dialects import refused
 from services.registry.domain.race import State, Trial
+from services.registry.domain.retraining import Retraining
 from services.registry.mlflow.forms import MOST_RESULTS, Reader, Tag, add_refusal
 from services.registry.registry import Registry
 from services.registry.retrainings import RetrainingStore, retraining_of
@@ -164,16 +165,17 @@ def add_experiment_routes(router: APIRouter, registry: Registry) -> None:
 def add_run_routes(router: APIRouter, retrainings: RetrainingStore) -> None:
     """Routes under `/runs` and `/metrics`, and all that would write."""
 
-    def found(run_id: str) -> tuple[RetrainingRow, Trial]:
+    def found(run_id: str) -> tuple[RetrainingRow, Retraining, Trial]:
         stream, number, trial = _parts(run_id)
         with told():
             row = retrainings.get(stream, number)
-        trials = retraining_of(row).race.trials
+        known = retraining_of(row)
+        trials = known.race.trials
         if trial >= len(trials):
             raise refused(
                 404, "RESOURCE_DOES_NOT_EXIST", f"Retraining {number} of {stream} has no trial {trial}."
             )
-        return row, trials[trial]
+        return row, known, trials[trial]
 
     @router.get("/runs/get", summary="A trial of a retraining")
     def get_run(run_id: Annotated[str, Query(max_length=120)], _: Reader) -> RunAnswer:
@@ -193,13 +195,13 @@ def add_run_routes(router: APIRouter, retrainings: RetrainingStore) -> None:
         with told():
             rows = retrainings.all(stream, limit + 1, below)
         for row in rows:
-            trials = retraining_of(row).race.trials[first:]
-            first = 0
-            for trial in trials:
-                run = _run(row, trial)
+            known = retraining_of(row)
+            for trial in known.race.trials[first:]:
+                run = _run(row, known, trial)
                 if len(runs) == limit:
                     return RunsAnswer(runs=runs, next_page_token=run.info.run_id)
                 runs.append(run)
+            first = 0
         return RunsAnswer(runs=runs)
 
     @router.get("/metrics/get-history", summary="A metric of a trial, rung by rung")
@@ -208,7 +210,7 @@ def add_run_routes(router: APIRouter, retrainings: RetrainingStore) -> None:
         metric_key: Annotated[str, Query(max_length=250)],
         _: Reader,
     ) -> MetricsAnswer:
-        row, trial = found(run_id)
+        row, _known, trial = found(run_id)
         measured = [_metrics(row, trial, rung) for rung in range(len(trial.steps))]
         return MetricsAnswer(metrics=[one for some in measured for one in some if one.key == metric_key])
 
@@ -239,8 +241,7 @@ def _experiment(row: StreamRow) -> Experiment:
     )
 
 
-def _run(row: RetrainingRow, trial: Trial) -> Run:
-    known = retraining_of(row)
+def _run(row: RetrainingRow, known: Retraining, trial: Trial) -> Run:
     run_id = f"{row.stream}-{row.number}-{trial.number}"
     status = "KILLED" if known.status == "cancelled" and trial.state == "racing" else STATUS[trial.state]
     tags = {
