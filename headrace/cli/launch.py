@@ -47,21 +47,33 @@ def start_service(
     processes.rotate(log, FAILED_LOG_BYTES if again else 0)
     upper = service.upper()
     environment = {
-        **home.environment,
-        "HEADRACE_HOME": str(home.path),
-        "HEADRACE_KEYS": str(home.keys_file),
-        "HEADRACE_BOOTSTRAP": run.bootstrap,
+        **service_environment(home, run.bootstrap),
         f"HEADRACE_{upper}_HOST": host,
         f"HEADRACE_{upper}_PORT": str(port),
         "PYTHONUNBUFFERED": "1",
     }
     pid = processes.start(
-        [sys.executable, "-P", "-m", f"services.{service}"],
+        service_command(service),
         log=log,
         environment=environment,
         folder=home.path,
     )
     return Running(pid, host, port, processes.mark_of(pid))
+
+
+def service_environment(home: Home, bootstrap: str) -> dict[str, str]:
+    """What every service of this installation is told."""
+    return {
+        **home.environment,
+        "HEADRACE_HOME": str(home.path),
+        "HEADRACE_KEYS": str(home.keys_file),
+        "HEADRACE_BOOTSTRAP": bootstrap,
+    }
+
+
+def service_command(service: str, *arguments: str) -> list[str]:
+    """How a service is run."""
+    return [sys.executable, "-P", "-m", f"services.{service}", *arguments]
 
 
 def choose_port(home: Home, service: str, host: str, known: Running | None, taken: set[int]) -> int:

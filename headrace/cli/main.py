@@ -19,6 +19,7 @@ from headrace.cli.lineage import card, diff, lineage, versions
 from headrace.cli.models import models_app
 from headrace.cli.output import Output, guarded
 from headrace.cli.past import rebuild, why
+from headrace.cli.registry import registry_app
 from headrace.cli.replays import replay
 from headrace.cli.retrain import retrain_app
 from headrace.cli.rollouts import rollouts_app
@@ -38,6 +39,7 @@ app.add_typer(rollouts_app, name="rollout")
 app.add_typer(retrain_app, name="retrain")
 app.add_typer(datasets_app, name="dataset")
 app.add_typer(audit_app, name="audit")
+app.add_typer(registry_app, name="registry")
 app.add_typer(keys_app, name="key")
 for command in (versions, lineage, diff, card):
     models_app.command()(command)

@@ -6,7 +6,14 @@ and happens once, before a record enters the log).
 
 import msgspec
 
-from headrace.contracts.events import Announcement, AuditHead, LogRecord, Rejected, RetrainProposed
+from headrace.contracts.events import (
+    Announcement,
+    AuditHead,
+    LogRecord,
+    Rejected,
+    RetrainProposed,
+    RowsWritten,
+)
 
 encoder = msgspec.json.Encoder()
 encode = encoder.encode
@@ -14,5 +21,6 @@ encode = encoder.encode
 decode_log_record = msgspec.json.Decoder(LogRecord).decode
 decode_rejected = msgspec.json.Decoder(Rejected).decode
 decode_audit_head = msgspec.json.Decoder(AuditHead).decode
+decode_rows_written = msgspec.json.Decoder(RowsWritten).decode
 decode_retrain = msgspec.json.Decoder(RetrainProposed).decode
 decode_announcement = msgspec.json.Decoder(Announcement).decode

@@ -261,6 +261,24 @@ class AuditHead(msgspec.Struct, frozen=True):
     signature: str = ""
 
 
+class RowsWritten(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Registry: rows of its database as a change has left them, from which an empty database is made again.
+
+    sequence: the change's number in the audit trail; 0: of none, but of what came of one later. part: counts from 1, as
+    a change may take several messages; last: none follows. everything: an id, if these are all rows that there were
+    after the change, and what was told before counts no more; else "". schema: of the tables. rows: a piece of text;
+    the parts together are lines of JSON, one a row. signature: hexadecimal.
+    """
+
+    sequence: int
+    part: int
+    last: bool
+    schema: str
+    rows: str
+    everything: str = ""
+    signature: str = ""
+
+
 class RetrainProposed(msgspec.Struct, omit_defaults=True):
     """Something has moved, and the models of a stream should be retrained. `id` is deterministic: one a cause.
 

@@ -54,6 +54,9 @@ RETRAINS = TopicKind(
     "headrace.retrains", "stream", "what should be retrained, and why", "delete", 90 * 24 * 3600, False
 )
 AUDIT = TopicKind("headrace.audit", "head", "signed heads of the registry's audit trail", "delete", -1, False)
+CHANGES = TopicKind(
+    "headrace.changes", "rows", "every row that the registry has written, signed", "delete", -1, False
+)
 STATISTICS = TopicKind(
     "headrace.statistics",
     "stream/kind/partition/length/start",
@@ -67,7 +70,7 @@ STATISTICS = TopicKind(
 SCORING_GROUP = "headrace.scoring"
 """Consumer group that folds the logs; its committed offsets say what has been answered, its snapshots bear its name."""
 
-PLATFORM_TOPICS = (REGISTRY, ALERTS, RETRAINS, AUDIT, STATISTICS)
+PLATFORM_TOPICS = (REGISTRY, ALERTS, RETRAINS, AUDIT, CHANGES, STATISTICS)
 
 
 def check_stream_name(name: str) -> str:

@@ -1,9 +1,12 @@
 """`python -m services.registry`: composes the database, the Kafka edge and the HTTP API, and runs them."""
 
+import json
 import sys
 import threading
+from argparse import ArgumentParser
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -19,27 +22,20 @@ from headrace.signing import secret_key
 from headrace.web import create_app, listen, serve
 from services.registry.agents import KafkaControlLog
 from services.registry.answers import Answers
-from services.registry.api import build_routes
 from services.registry.asking import Asking
-from services.registry.audit_api import build_audit_routes
 from services.registry.catalog import Catalog
-from services.registry.contract_api import build_contract_routes
 from services.registry.database import Database
-from services.registry.dataset_api import build_dataset_routes
 from services.registry.datasets import DatasetStore
 from services.registry.domain.audit import Seal
 from services.registry.journal import Journal
 from services.registry.judging import Judge
 from services.registry.measuring import Measuring
-from services.registry.mlflow import build_mlflow_routes
-from services.registry.past_api import build_past_routes
 from services.registry.policies import PolicyStore
 from services.registry.registry import Registry, now_ms
-from services.registry.retraining_api import build_retraining_routes
+from services.registry.restoring import restore
 from services.registry.retrainings import RetrainingStore
-from services.registry.rollout_api import build_rollout_routes
 from services.registry.rollouts import RolloutStore
-from services.registry.schemas_api import build_schema_routes
+from services.registry.routes import all_routes
 from services.registry.settings import RegistrySettings
 from services.registry.store import Store
 from services.registry.trail import Trail
@@ -126,15 +122,8 @@ def compose(settings: RegistrySettings) -> FastAPI:
     )
     app.state.log = log
     app.state.registry = registry
-    app.include_router(build_routes(registry))
-    app.include_router(build_rollout_routes(registry))
-    app.include_router(build_past_routes(registry, catalog))
-    app.include_router(build_contract_routes(registry))
-    app.include_router(build_dataset_routes(catalog))
-    app.include_router(build_audit_routes(registry))
-    app.include_router(build_retraining_routes(asking))
-    app.include_router(build_mlflow_routes(registry, asking.store))
-    app.include_router(build_schema_routes(registry))
+    for router in all_routes(registry, asking, catalog):
+        app.include_router(router)
     return app
 
 
@@ -169,8 +158,44 @@ def _teller(settings: RegistrySettings, store: RetrainingStore) -> "Teller | Non
 
 
 def main() -> int:
-    """Run until SIGTERM (exit code 0) or a fatal error (exit code 1)."""
-    return run_service("registry", RegistrySettings, _run)
+    """Run until SIGTERM (exit code 0) or a fatal error (exit code 1); `restore` only fills an empty database."""
+    reader = ArgumentParser(prog="python -m services.registry", description=DESCRIPTION)
+    commands = reader.add_subparsers(dest="command")
+    wanted = commands.add_parser(
+        "restore", help="make an empty database again from the topic headrace.changes"
+    )
+    wanted.add_argument(
+        "--unverified", action="store_true", help="whoever has signed it: the audit key is lost"
+    )
+    asked = reader.parse_args()
+    run = partial(_restore, unverified=asked.unverified) if asked.command == "restore" else _run
+    return run_service("registry", RegistrySettings, run)
+
+
+def _restore(settings: RegistrySettings, *, unverified: bool) -> int:
+    """Fill an empty database; what came of it is one line of JSON on stdout."""
+    if not unverified and not settings.audit_key_file.exists():
+        raise Fatal(
+            f"the audit key {settings.audit_key_file} is not there, so nobody can tell what the registry has written: "
+            "put it back, or restore with --unverified"
+        )
+    database = Database(settings.database)
+    database.prepare()
+    log = KafkaControlLog(settings.bootstrap, replication=settings.replication)
+    seal = Seal(secret_key(settings.audit_key_file))
+    try:
+        restored = restore(database, None if unverified else seal, log.told_changes)
+        fault = Trail(database, seal, now_ms).examine(log.heads()).fault
+    finally:
+        log.close()
+        database.close()
+    print(
+        json.dumps(
+            restored._asdict()
+            | {"audit": "ok" if fault is None else f"record {fault.sequence}: {fault.says}"}
+        )
+    )
+    return 0
 
 
 def _run(settings: RegistrySettings) -> int:

@@ -1,10 +1,10 @@
 """The registry's binding to Kafka: control records into every partition of a log, announcements, topics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from headrace.contracts.codec import encode
 from headrace.contracts.events import Announcement, StreamAnnounced
-from headrace.contracts.topics import AUDIT, LOG, OUTCOMES, REGISTRY, topic
+from headrace.contracts.topics import AUDIT, CHANGES, LOG, OUTCOMES, REGISTRY, topic
 from headrace.errors import Transient
 from headrace.kafka import admin
 from headrace.kafka.history import KafkaHistory
@@ -12,6 +12,7 @@ from headrace.kafka.producer import Acknowledgement, LogProducer
 
 ACKNOWLEDGED_SECONDS = 20.0
 HEAD_KEY = b"head"
+CHANGE_KEY = b"rows"
 
 
 class KafkaControlLog:
@@ -63,10 +64,24 @@ class KafkaControlLog:
 
     def heads(self) -> list[bytes]:
         """Every head that was ever announced."""
+        return list(self._every(AUDIT.name))
+
+    def tell_changes(self, changes: Sequence[bytes]) -> None:
+        """Keep what changes have written, for ever and in this order."""
+        _acknowledged(
+            self._producer.send(CHANGES.name, [{"key": CHANGE_KEY, "value": told} for told in changes])
+        )
+
+    def told_changes(self, newest: int | None = None) -> Iterator[bytes]:
+        """What was told of changes, oldest first; only the newest so many."""
+        return self._every(CHANGES.name, newest)
+
+    def _every(self, name: str, newest: int | None = None) -> Iterator[bytes]:
         history = KafkaHistory(self._bootstrap)
-        first, end = history.bounds(AUDIT.name, 0)
-        batches = history.read(AUDIT.name, 0, first, end)
-        return [value or b"" for batch in batches for value in batch.values]
+        first, end = history.bounds(name, 0)
+        start = first if newest is None else max(first, end - newest)
+        for batch in history.read(name, 0, start, end):
+            yield from (value or b"" for value in batch.values)
 
     def healthy(self) -> bool:
         """False once the process must be restarted."""

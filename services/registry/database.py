@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from headrace.errors import Fatal, Transient
 from services.registry import schema
+from services.registry.changes import Writing, check, note
 from services.registry.request import Asked, Unmatched, present
 from services.registry.tables import AnswerRow
 
@@ -95,17 +96,22 @@ class Database:
         """Run `work` in a transaction that writes; again, from the start, if somebody else was faster."""
         for _ in range(ATTEMPTS):
             try:
-                return _attempt(self._writing, work)
+                return _attempt(self._writing, work, Writing)
             except (Stale, IntegrityError):
                 continue
         raise Transient("too many changes at once: the decision was not made")
 
 
-def compare_and_set(session: Session, statement: Update) -> None:
-    """Carry out an update whose condition is the state that was read. Raises `Stale` if it is another by now."""
+def compare_and_set(session: Session, row: object, statement: Update) -> None:
+    """Carry out an update of a row whose condition is the state that was read; the row is then as it was left.
+
+    Raises `Stale` if it is another by now.
+    """
     done = session.execute(statement.execution_options(synchronize_session=False))
     if cast(CursorResult[Any], done).rowcount != 1:
         raise Stale
+    session.refresh(row)
+    note(session, row)
 
 
 def _once(request: Asked, work: Callable[[Session], Result], session: Session) -> Result:
@@ -123,10 +129,12 @@ def _once(request: Asked, work: Callable[[Session], Result], session: Session) -
     return result
 
 
-def _attempt(engine: Engine, work: Callable[[Session], Result]) -> Result:
+def _attempt(engine: Engine, work: Callable[[Session], Result], kind: type[Session] = Session) -> Result:
     try:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
-            return work(session)
+        with kind(engine, expire_on_commit=False) as session, session.begin():
+            result = work(session)
+            check(session)
+            return result
     except (OperationalError, InterfaceError) as error:
         raise Transient(f"the registry's database does not answer: {type(error.orig).__name__}") from error
     except PoolTimeout:

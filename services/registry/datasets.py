@@ -180,10 +180,12 @@ class DatasetStore:
 
     @staticmethod
     def _ends(session: Session, row: DatasetRow, **values: Any) -> bool:
-        if session.get_one(DatasetRow, (row.name, row.version)).state != "measuring":
+        held = session.get_one(DatasetRow, (row.name, row.version))
+        if held.state != "measuring":
             return False
         compare_and_set(
             session,
+            held,
             update(DatasetRow)
             .where(
                 DatasetRow.name == row.name,

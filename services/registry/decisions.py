@@ -126,6 +126,7 @@ def decide(
     session.flush()
     compare_and_set(
         session,
+        row,
         update(StreamRow)
         .where(StreamRow.name == row.name, StreamRow.sequence == row.sequence)
         .values(sequence=sequence),
@@ -135,7 +136,6 @@ def decide(
         ControlRow(stream=row.name, sequence=sequence, id=identity, record=record, made_ms=now_ms, made_by=by)
     )
     session.flush()
-    session.refresh(row)
 
 
 def to_be_placed(session: Session, before: LineUp, chosen: VersionRow) -> VersionRow:

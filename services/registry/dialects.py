@@ -4,26 +4,23 @@ They are problems like all others, with two members more: `error_code` and `mess
 happened and tells its user.
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from headrace.errors import Fatal, HeadraceError
 from headrace.web import Problem, problem_of
+from services.registry.route import Handler, RegistryRoute
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-
-def spoken(translated: Callable[[Problem], Problem]) -> type[APIRoute]:
+def spoken(translated: Callable[[Problem], Problem]) -> type[RegistryRoute]:
     """A class of routes whose problems are `translated`: given an `error_code`, and the status that goes with it."""
 
-    class Route(APIRoute):
-        def get_route_handler(self) -> Handler:
-            handle = super().get_route_handler()
+    class Route(RegistryRoute):
+        def own_handler(self) -> Handler:
+            handle = super().own_handler()
 
             async def answer(request: Request) -> Response:
                 try:

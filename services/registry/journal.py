@@ -4,14 +4,17 @@ A decision without offsets is pending. Nothing here decides; `store` writes a de
 transaction in which it makes it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from headrace.contracts.codec import decode_log_record
-from headrace.contracts.events import Control
+from headrace.contracts.events import Control, RowsWritten
+from services.registry import changes
 from services.registry.database import Database
 from services.registry.domain.history import Decision
 from services.registry.tables import ControlRow, StreamRow
@@ -52,7 +55,13 @@ class Journal:
             .where(ControlRow.stream == decision.stream, ControlRow.sequence == decision.sequence)
             .values(offsets=written)
         )
-        self._write(lambda session: session.execute(statement))
+        key = {"stream": decision.stream, "sequence": decision.sequence}
+
+        def work(session: Session) -> None:
+            session.execute(statement)
+            changes.tell_beside(session, ControlRow, **key, offsets=written)
+
+        self._write(work)
 
     def offsets(self, stream: str, sequence: int) -> dict[str, int] | None:
         """Where a decision lies in the log; None if it is pending."""
@@ -101,6 +110,14 @@ class Journal:
             session.execute(update(StreamRow).where(StreamRow.name == stream).values(announced=0))
 
         self._write(work)
+
+    def outgoing(self) -> list[tuple[int, RowsWritten]]:
+        """The oldest messages about changes that have yet to reach their topic, with their places in the line."""
+        return self._read(changes.waiting)
+
+    def arrived(self, numbers: Iterable[int]) -> None:
+        """They have reached it."""
+        self._write(partial(changes.arrived, numbers=list(numbers)))
 
     def announced(self, stream: str, sequence: int) -> None:
         """Everything about the stream up to this decision has been announced."""

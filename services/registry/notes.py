@@ -34,7 +34,7 @@ class Notes:
 
     def __init__(self, database: Database, now_ms: Callable[[], int], trail: Trail) -> None:
         self._read = database.read
-        self._write = database.write
+        self._decide = database.decide
         self._now_ms = now_ms
         self._record = trail.append
 
@@ -58,7 +58,7 @@ class Notes:
             self._note(session, "tag", noted, before, {"key": key, "value": value}, by)
             return True
 
-        return self._write(work)
+        return self._decide(work)
 
     def untag(self, noted: Noted, key: str, by: By) -> bool:
         """Delete a tag; False if there is none."""
@@ -72,7 +72,7 @@ class Notes:
             self._note(session, "untag", noted, {"key": key, "value": row.value}, {}, by)
             return True
 
-        return self._write(work)
+        return self._decide(work)
 
     def describe(self, model: str, version: int, description: str, by: By) -> bool:
         """Give a version another description; False if it has this one.
@@ -94,7 +94,7 @@ class Notes:
             self._note(session, "describe", (model, version), before, after, by)
             return True
 
-        return self._write(work)
+        return self._decide(work)
 
     def tags(self, noted: Collection[Noted]) -> dict[Noted, dict[str, str]]:
         """The tags of each that has any, by key."""

@@ -7,6 +7,7 @@ import msgspec
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from services.registry.changes import tell_beside
 from services.registry.database import Database, compare_and_set
 from services.registry.decisions import deciding, stream_row
 from services.registry.domain.audit import By, Change
@@ -73,10 +74,12 @@ class PolicyStore:
                 policy = _policy(row)
                 compare_and_set(
                     session,
+                    row,
                     update(RetrainingPolicyRow)
                     .where(RetrainingPolicyRow.stream == row.stream, RetrainingPolicyRow.due_ms == row.due_ms)
                     .values(due_ms=now + 1000 * policy.every_seconds),
                 )
+                tell_beside(session, RetrainingPolicyRow, stream=row.stream, due_ms=row.due_ms)
                 taken.append((row.stream, policy))
             return taken
 
@@ -100,6 +103,7 @@ class PolicyStore:
             row = session.get(ReadRow, topic) or ReadRow(topic=topic, offset=0)
             row.offset = max(row.offset, offset)
             session.add(row)
+            tell_beside(session, ReadRow, topic=topic, offset=row.offset)
 
         self._write(work)
 

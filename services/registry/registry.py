@@ -17,7 +17,12 @@ import structlog
 
 from headrace.contracts.codec import encode
 from headrace.contracts.compatibility import breaking_changes
-from headrace.contracts.events import Announcement, ContractAdopted, DeploymentAnnounced, StreamAnnounced
+from headrace.contracts.events import (
+    Announcement,
+    ContractAdopted,
+    DeploymentAnnounced,
+    StreamAnnounced,
+)
 from headrace.contracts.left_out import LeftOut
 from headrace.contracts.stream import StreamContract, Task, from_dict
 from headrace.datasets.adoptions import Adoption
@@ -36,6 +41,7 @@ from services.registry.notes import Noted
 from services.registry.rollouts import Judged, RolloutStore
 from services.registry.store import Store
 from services.registry.tables import VersionRow
+from services.registry.telling import ChangeLog, Telling
 from services.registry.trail import Trail
 
 PAGE = 500
@@ -44,7 +50,7 @@ RETRY_SECONDS = 2.0
 _log = structlog.stdlib.get_logger("registry")
 
 
-class ControlLog(Protocol):
+class ControlLog(ChangeLog, Protocol):
     """What the registry needs of Kafka; see `agents.KafkaControlLog`."""
 
     def check(self) -> None:
@@ -99,6 +105,7 @@ class Registry:
         self.trail = trail
         self._journal = journal
         self._log = log
+        self._telling = Telling(journal, trail, log)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._announcing = threading.Lock()
         self._announced = 0  # last record of the trail that this process has announced
@@ -298,11 +305,17 @@ class Registry:
             raise Transient(f"decided; it takes effect once it can be written to the log: {error}") from None
 
     def settle(self, stream: str, *, announce: bool = False) -> None:
-        """Write what is pending, in order, and announce what was not announced (or all, with `announce`)."""
+        """Write what is pending, in order, and announce what was not announced (or all, with `announce`).
+
+        Before that it is told what was changed: a registry that is made from the topics must know what is in a log.
+        """
         with self._locks[stream]:
-            for decision in self._journal.pending(stream):
+            pending = self._journal.pending(stream)
+            self._telling.tell()
+            for decision in pending:
                 offsets = self._log.write(decision.stream, decision.partitions, decision.record)
                 self._journal.effective(decision, offsets)
+                self._wake.set()  # to tell where it lies, for which nobody waits
             row = self.store.stream(stream)
             if announce or row.announced < row.sequence:
                 self._log.announce(self._announcements(stream, row.partitions))
@@ -332,12 +345,14 @@ class Registry:
         stream are written again.
         """
         self._log.ensure_platform()
+        self._telling.begin()
         for name, partitions in self.shapes():
             try:
                 self._restore(name, partitions)
             except (Unusable, Absent) as error:
                 # Its topics were made otherwise by somebody else: the other streams must not suffer for it.
                 _log.error("a stream cannot be restored", stream=name, reason=str(error))
+        self._telling.tell()
         self._announce_head()
         self.settled.set()
 
@@ -350,8 +365,9 @@ class Registry:
 
     def _restore(self, stream: str, partitions: int) -> None:
         self._log.ensure_stream(stream, partitions)
-        if self._log.is_empty(stream):
-            self._journal.reopen(stream)
+        with self._locks[stream]:  # what is being written just now is not lost
+            if self._log.is_empty(stream):
+                self._journal.reopen(stream)
         self.settle(stream, announce=True)
 
     def keep_settled(self) -> None:
@@ -384,6 +400,7 @@ class Registry:
     def _settle_all(self) -> None:
         for name in self._journal.unsettled():
             self.settle(name)
+        self._telling.tell()
         self._announce_head()  # of what concerns no stream's log, too: models, a rollout that is held
 
 

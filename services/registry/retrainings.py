@@ -185,6 +185,7 @@ class RetrainingStore:
     def _put(session: Session, row: RetrainingRow, **values: Any) -> None:
         compare_and_set(
             session,
+            row,
             update(RetrainingRow)
             .where(
                 RetrainingRow.stream == row.stream,
@@ -193,7 +194,6 @@ class RetrainingStore:
             )
             .values(writes=row.writes + 1, **values),
         )
-        session.refresh(row)
 
 
 def retraining_version(row: RetrainingRow) -> Version:

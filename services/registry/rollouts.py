@@ -238,6 +238,7 @@ def _keep(
         values["positions"] = _plain(positions)
     compare_and_set(
         session,
+        row,
         update(RolloutRow)
         .where(
             RolloutRow.stream == row.stream, RolloutRow.number == row.number, RolloutRow.writes == row.writes

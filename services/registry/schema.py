@@ -6,6 +6,7 @@ finds nothing left to do. A database from before Alembic says which schema it ha
 """
 
 import threading
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -29,8 +30,8 @@ def upgrade(connection: Connection) -> None:
     """Bring the tables up to date, in the writing transaction at hand. Raises `Fatal` if another registry made them."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config = _config()
+    config.attributes["connection"] = connection
     with _alone:
         found, known = revision(connection), revisions(config)
         if found is None and inspect(connection).has_table("registry_schema"):
@@ -50,9 +51,21 @@ def revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
+@cache
+def newest() -> str:
+    """The revision that the tables of this registry are."""
+    return revisions(_config())[-1]
+
+
 def revisions(config: Config) -> list[str]:
     """All there are, oldest first."""
     return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()][::-1]
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
 
 
 def _before_alembic(connection: Connection) -> str:

@@ -4,15 +4,16 @@
 registry's own: who changed what and why, chained (`domain.audit`); rows are added to it and nothing else.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
-    """All tables."""
+    """All tables. mirrored: what is written into it is told on `headrace.changes` (`changes`)."""
 
+    mirrored: ClassVar[bool] = True
     type_annotation_map = {  # noqa: RUF012  # SQLAlchemy's
         int: BigInteger,
         list[int]: JSON,
@@ -26,6 +27,7 @@ class SchemaRow(Base):
     """One row: a number that registries from before Alembic refuse. Whoever adds to the audit trail locks it."""
 
     __tablename__ = "registry_schema"
+    mirrored: ClassVar[bool] = False
     version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
 
 
@@ -238,6 +240,7 @@ class AnswerRow(Base):
     """
 
     __tablename__ = "answers"
+    mirrored: ClassVar[bool] = False
     caller: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
@@ -247,3 +250,18 @@ class AnswerRow(Base):
     headers: Mapped[list[Any]]
     body: Mapped[bytes]
     created_ms: Mapped[int] = mapped_column(index=True)
+
+
+class OutgoingRow(Base):
+    """A message that `headrace.changes` has yet to get (`contracts.events.RowsWritten`). number: its place in line."""
+
+    __tablename__ = "outgoing"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  # SQLAlchemy's. A number is never used again
+    mirrored: ClassVar[bool] = False
+    number: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    sequence: Mapped[int]
+    part: Mapped[int]
+    last: Mapped[bool]
+    schema: Mapped[str]
+    rows: Mapped[str]
+    everything: Mapped[str]

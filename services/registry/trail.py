@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from services.registry import changes
 from services.registry.database import Database
 from services.registry.domain.audit import (
     EMPTY,
@@ -76,7 +77,16 @@ class Trail:
         in_line(session)
         record = self.seal.record(_head(session), now_ms, by, change)
         session.add(AuditRow(**{name: getattr(record, name) for name in FIELDS}))
-        session.flush()
+        changes.tell(session, record.sequence)
+
+    def tell_everything(self) -> None:
+        """Let every row be told again, as of the last record, in place of what was not told yet."""
+
+        def work(session: Session) -> None:
+            session.execute(select(SchemaRow.version).with_for_update())
+            changes.tell_everything(session, _head(session).sequence)
+
+        self._write(work)
 
     def head(self) -> Head:
         """Where the chain ends."""

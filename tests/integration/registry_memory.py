@@ -72,6 +72,7 @@ class FakeLog:
         self.records: dict[str, list[list[bytes]]] = {}
         self.told: dict[bytes, object] = {}
         self.announced_heads: list[bytes] = []
+        self.changes: list[bytes] = []
         self.steps = 0
         self.crash_at = -1
         self.crash_after = False
@@ -119,6 +120,13 @@ class FakeLog:
 
     def heads(self):
         return list(self.announced_heads)
+
+    def tell_changes(self, changes):
+        for told in changes:
+            self.step(lambda told=told: self.changes.append(told))
+
+    def told_changes(self, newest=None):
+        return iter(self.changes if newest is None else self.changes[-newest:])
 
     def applied(self, stream, partition):
         """What a fold applies: every id once, in order."""

@@ -12,6 +12,7 @@ import uvicorn
 from headrace import keys
 from headrace.keys import KeyRing
 from headrace.web import create_app, listen
+from services.registry.answers import Answers
 from services.registry.mlflow import build_mlflow_routes
 from services.registry.registry import Registry, now_ms
 from services.registry.retrainings import RetrainingStore
@@ -37,6 +38,7 @@ def served(database: str, home: Path) -> Iterator[Served]:
     registry = memory.registry(FakeLog())
     retrainings = RetrainingStore(memory.database, now_ms, memory.trail)
     app = create_app(service="registry", keys=KeyRing.load(home / "keys.json"), ready=dict)
+    app.state.answers = Answers(memory.database, now_ms, keep_seconds=60.0, most=100)
     app.include_router(build_mlflow_routes(registry, retrainings))
     app.include_router(build_schema_routes(registry))
     listener = listen("127.0.0.1", 0)

@@ -444,7 +444,7 @@ def test_the_audit_trail_over_http(client, app, kafka, secrets, tmp_path):
     verdict = client.get("/v1/audit/verify").json()
     assert (verdict["records"], verdict["fault"]) == (7, None)
     assert verdict["announced"] == 7
-    assert verdict["heads"] >= 5
+    assert verdict["heads"] >= 4  # of what concerns no log, the end may be announced together with the next
     assert (tmp_path / "audit.key").stat().st_mode & 0o777 == 0o600
     heads = [record.value for record in every_record(kafka, AUDIT.name)]
     assert encode(Seal((tmp_path / "audit.key").read_bytes()).head(app.state.registry.trail.head())) in heads

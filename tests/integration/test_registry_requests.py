@@ -6,109 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import select
 
-from headrace import keys
 from headrace.errors import Transient
-from headrace.history import Bounds
-from headrace.keys import KeyRing
-from headrace.web import PROBLEM, create_app
 from services.registry.answers import CLAIM_SECONDS, Answer, Answers, UnderWay
-from services.registry.api import build_routes
-from services.registry.asking import Asking
-from services.registry.audit_api import build_audit_routes
-from services.registry.catalog import Catalog
-from services.registry.contract_api import build_contract_routes
-from services.registry.dataset_api import build_dataset_routes
-from services.registry.datasets import DatasetStore
 from services.registry.domain.audit import By
-from services.registry.past_api import build_past_routes
-from services.registry.policies import PolicyStore
 from services.registry.registry import now_ms
 from services.registry.request import Asked, Unmatched, asking
-from services.registry.retraining_api import build_retraining_routes
-from services.registry.retrainings import RetrainingStore
-from services.registry.rollout_api import build_rollout_routes
 from services.registry.route import RegistryRoute
 from services.registry.tables import AnswerRow
-from tests.integration.registry_memory import OTHER, SPECIFICATION, Crash, FakeLog, contract, opened
-
-REBUILD = {"without": ["source:broken"]}
-RETRAINING = {"search": {"candidates": [OTHER]}}
-POLICY = {"ask": RETRAINING, "every_seconds": 3600}
-
-
-class Clock:
-    """The wall clock, and how far it was put forward."""
-
-    def __init__(self):
-        self.ahead_ms = 0
-
-    def __call__(self):
-        return now_ms() + self.ahead_ms
-
-
-class FullLogs:
-    """Where retrainings look for what there is to learn."""
-
-    def bounds(self, *_):
-        return Bounds(0, 5_000)
-
-
-class Served:
-    """A registry over HTTP, as a process serves it, on a log in memory."""
-
-    def __init__(self, url, log, folder, clock=now_ms, most=1000):
-        path = folder / "keys.json"
-        self.secrets = {
-            name: keys.create(path, name, role)
-            for name, role in (("ada", "admin"), ("bob", "operator"), ("eve", "reader"))
-            if not path.exists() or name not in path.read_text()
-        }
-        self.memory = opened(url)
-        self.registry = self.memory.registry(log)
-        self.answers = Answers(self.memory.database, clock, keep_seconds=3600.0, most=most)
-        self.app = create_app(service="registry", keys=KeyRing.load(path), ready=dict)
-        self.app.state.answers = self.answers
-        for build in (build_routes, build_rollout_routes, build_audit_routes, build_contract_routes):
-            self.app.include_router(build(self.registry))
-        database, trail = self.memory.database, self.memory.trail
-        catalog = Catalog(self.registry, DatasetStore(database, now_ms, trail), FullLogs())
-        self.app.include_router(build_past_routes(self.registry, catalog))
-        self.app.include_router(build_dataset_routes(catalog))
-        retrainings, policies = RetrainingStore(database, now_ms, trail), PolicyStore(database, now_ms, trail)
-        self.app.include_router(
-            build_retraining_routes(Asking(self.registry, retrainings, policies, FullLogs()))
-        )
-        self.client = TestClient(self.app)
-
-    def send(self, method, path, key=None, who="ada", **more):
-        headers = {"Authorization": f"Bearer {self.secrets[who]}", **more.pop("headers", {})}
-        if key is not None:
-            headers["Idempotency-Key"] = key
-        return self.client.request(method, path, headers=headers, **more)
-
-    def post(self, path, key=None, **more):
-        return self.send("POST", path, key, **more)
-
-    def get(self, path, **more):
-        return self.send("GET", path, **more)
-
-    def begin(self):
-        """A stream s with m as its champion, and a model n."""
-        assert self.post("/v1/streams", json={"contract": contract("s")}).status_code == 201
-        for name, specification in (("m", SPECIFICATION), ("n", OTHER)):
-            document = {"name": name, "specification": specification}
-            assert self.post("/v1/models", json=document).status_code == 201
-        assert self.post("/v1/streams/s/deployments", json={"model": "m"}).status_code == 201
-        return self
-
-    def versions(self):
-        return [one["version"] for one in self.get("/v1/models/m").json()["versions"]]
-
-    def decisions(self):
-        return self.memory.store.stream("s").sequence
+from tests.integration.registry_memory import SPECIFICATION, Crash, FakeLog, contract, opened
+from tests.integration.registry_served import POLICY, REBUILD, RETRAINING, Clock, Served, problem
 
 
 @pytest.fixture
@@ -126,12 +34,6 @@ def served(database, log, tmp_path, clock):
     served = Served(database, log, tmp_path, clock)
     yield served.begin()
     served.memory.database.close()
-
-
-def problem(response, status):
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == PROBLEM
-    return response.json()
 
 
 def same(first, again):
@@ -156,6 +58,7 @@ def same(first, again):
         ("/v1/streams/s/deployments/m/rebuild", REBUILD),
         ("/v1/streams/s/rollouts", {"model": "n"}),
         ("/v1/streams/s/retrainings", RETRAINING),
+        ("/v1/datasets", {"name": "d", "stream": "s"}),
     ],
 )
 def test_the_same_request_with_the_same_key_is_answered_as_the_first_time(served, path, body):
@@ -166,6 +69,20 @@ def test_the_same_request_with_the_same_key_is_answered_as_the_first_time(served
         assert same(first, served.post(path, "k" if again else '"k"', json=body))
     assert served.get("/v1/audit").json() == before  # nothing was decided again
     assert served.post(path, "another", json=body).content != first.content
+
+
+def test_what_other_peoples_clients_change_is_changed_once_too(served):
+    path = "/api/2.0/mlflow/registered-models/set-tag"
+    body = {"name": "m", "key": "a", "value": "1"}
+    first = served.post(path, "k", json=body)
+    assert first.status_code == 200
+    assert served.post(path, json=body | {"value": "2"}).status_code == 200
+    assert same(first, served.post(path, "k", json=body))
+    tagged = served.get("/api/2.0/mlflow/registered-models/get", params={"name": "m"}).json()
+    assert {"key": "a", "value": "2"} in tagged["registered_model"]["tags"]
+    refused = served.post(path, "l", json=body | {"key": "headrace.x"})
+    assert problem(refused, 400)["error_code"] == "INVALID_PARAMETER_VALUE"
+    assert same(refused, served.post(path, "l", json=body | {"key": "headrace.x"}))
 
 
 def test_a_turn_of_a_rollout_comes_with_its_tag_again(served):
@@ -412,11 +329,7 @@ def test_every_answer_that_is_read_has_a_tag_that_changes_with_it(served):
     served.send("PUT", "/v1/streams/s/retraining-policy", json=POLICY)
     assert served.post("/v1/datasets", json={"name": "d", "stream": "s"}).status_code == 201
     paths = [
-        path.replace("{stream}", "s")
-        .replace("{model}", "m")
-        .replace("{version}", "1")
-        .replace("{number}", "1")
-        .replace("{name}", "d")
+        path.format(stream="s", model="m", version="1", number="1", name="d")
         for path, operations in served.app.openapi()["paths"].items()
         if path.startswith("/v1/") and "get" in operations
     ]
@@ -425,6 +338,7 @@ def test_every_answer_that_is_read_has_a_tag_that_changes_with_it(served):
     for path in paths:
         params = {"at": "2026-01-01T00:00:00Z"} if path.endswith("/live") else {}
         answer = served.get(path, params=params)
+        assert answer.status_code == 200, (path, answer.text)
         seen[path] = answer.headers["etag"]
         again = served.get(path, params=params, headers={"If-None-Match": f'"other", W/{seen[path]}'})
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", seen[path])

@@ -18,6 +18,7 @@ from services.registry.domain import rollouts
 from services.registry.domain.evidence import differences
 from services.registry.domain.rollouts import Rollout
 from services.registry.judging import Judge
+from services.registry.restoring import restore
 from tests.unit.test_registry_rollouts import ANN, BOB, Memory
 
 PARTITIONS = 2
@@ -150,3 +151,29 @@ def test_an_operator_who_is_faster_than_the_judge_has_decided(tmp_path: Path) ->
     court.judge.judge(row)
     assert rollout_of(court.memory.rollouts.get("s")).stage == "aborted"
     assert court.memory.roles() == {"old": "champion", "new": "retired"}
+
+
+def test_a_registry_that_is_made_again_weighs_once_more_what_had_not_led_to_a_decision(
+    tmp_path: Path,
+) -> None:
+    court = Court(tmp_path / "lost", error_rate=1e-9, harm_rate=1e-9, most_labels=10**6)
+    court.outcomes(30)
+    court.look()
+    court.memory.rollouts.turn(
+        "s", 1, lambda it, _: (rollouts.hold(it, True), []), BOB, action="rollout-hold"
+    )
+    court.memory.rollouts.turn(
+        "s", 1, lambda it, _: (rollouts.hold(it, False), []), BOB, action="rollout-resume"
+    )
+    court.outcomes(20, better=False)
+    before = court.look()
+    told = [encode(message) for _, message in court.memory.journal.outgoing()]
+    again = Court.__new__(Court)
+    again.memory = Memory(tmp_path / "again", begun=False)
+    restore(again.memory.database, None, lambda: told)
+    kept = again.memory.rollout()
+    assert (kept.evidence.labels, kept.held) == (30, False)
+    again.judge = Judge(Turning(again.memory), MemoryHistory(court.broker), CollectorRegistry())
+    after = again.look()
+    assert after.evidence.labels == before.evidence.labels == 50
+    assert after.evidence.total == pytest.approx(before.evidence.total)

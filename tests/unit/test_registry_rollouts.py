@@ -200,9 +200,9 @@ def _stays(rollout: Rollout) -> bool:
 
 
 class Memory:
-    """A stream with a champion `old` and a registered `new`."""
+    """A stream with a champion `old` and a registered `new`; not begun: nothing."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, begun: bool = True) -> None:
         self.clock = 1000
         self.database = Database(f"sqlite:///{folder / 'registry.db'}")
         self.database.prepare()
@@ -210,6 +210,10 @@ class Memory:
         self.store = Store(self.database, lambda: self.clock, self.trail)
         self.rollouts = RolloutStore(self.database, lambda: self.clock, self.trail)
         self.journal = Journal(self.database)
+        if begun:
+            self._begin()
+
+    def _begin(self) -> None:
         contract = StreamContract("s", "binary", [Field("a", "number")])
         self.store.adopt(contract, lambda _: None, from_dict, ANN)
         for model in ("old", "new"):

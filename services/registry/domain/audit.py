@@ -87,8 +87,6 @@ class Seal:
         if len(key) < LEAST_KEY_BYTES:
             raise Unusable(f"an audit key has at least {LEAST_KEY_BYTES} bytes")
         self._key = key
-        # Another key for another purpose: a head can never pass for a record, nor a record for a head.
-        self._head_key = _mac(key, b"checkpoint").digest()
 
     def record(self, head: Head, at_ms: int, by: By, change: Change) -> Record:
         """The record that follows `head`."""
@@ -130,8 +128,19 @@ class Seal:
             return None
         return head if _same(head.signature, self._signature(head)) else None
 
+    def signature(self, purpose: str, message: bytes) -> str:
+        """What only the holder of the key can write under a message.
+
+        Another key for another purpose: a head can never pass for a record, nor a record for a head.
+        """
+        return _mac(_mac(self._key, purpose.encode()).digest(), message).hexdigest()
+
+    def signed(self, purpose: str, message: bytes, signature: str) -> bool:
+        """Whether it was written under the message so."""
+        return _same(signature, self.signature(purpose, message))
+
     def _signature(self, head: AuditHead) -> str:
-        return _mac(self._head_key, encode(msgspec.structs.replace(head, signature=""))).hexdigest()
+        return self.signature("checkpoint", encode(msgspec.structs.replace(head, signature="")))
 
 
 Wrong = Literal["missing", "altered", "detached", "replaced", "cut"]
