@@ -160,6 +160,8 @@ class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
     challengers: list[Answer] = []
 
 
+DriftKind = Literal["data", "prediction", "concept", "bias", "quality", "volume", "delay"]
+
 OutcomeStatus = Literal["labelled", "expired", "corrected", "unmatched", "ignored"]
 
 
@@ -277,6 +279,38 @@ class RowsWritten(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: str
     everything: str = ""
     signature: str = ""
+
+
+class DriftDetected(msgspec.Struct, omit_defaults=True):
+    """Monitor: something has moved. `id` is deterministic: telling it twice is harmless.
+
+    kind: what sort of drift. subject: what moved: a field, or `score`, `error`, `loss`, `demographic_parity`, ...
+    method: which detector saw it. topic, partition, offset, at: the record that decided it, and its event time.
+    since_offset, since_at: where the change most likely began, in the same partition; -1: not known. before, after: the
+    subject's mean (share, rate) on both sides of it. evidence, threshold: what the detector had gathered, and the bound
+    that its share of the false-alarm budget sets; both as the method counts them. model, version: whose. group:
+    `field=value`, the people or the segment concerned. field_share: how much of it each field explains, if known.
+    """
+
+    id: str
+    stream: str
+    kind: DriftKind
+    subject: str
+    method: str
+    topic: str
+    partition: int
+    offset: int
+    at: int
+    since_offset: int = -1
+    since_at: int = -1
+    before: float | None = None
+    after: float | None = None
+    evidence: float = 0.0
+    threshold: float = 0.0
+    model: str = ""
+    version: int = 0
+    group: str = ""
+    field_share: dict[str, float] = {}
 
 
 class RetrainProposed(msgspec.Struct, omit_defaults=True):

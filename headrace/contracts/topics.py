@@ -50,6 +50,9 @@ REGISTRY = TopicKind(
 ALERTS = TopicKind(
     "headrace.alerts", "stream and rule", "what people are told", "delete", 90 * 24 * 3600, False
 )
+DRIFT = TopicKind(
+    "headrace.drift", "stream", "what has moved, since when", "delete", 90 * 24 * 3600, False, "uncompressed"
+)
 RETRAINS = TopicKind(
     "headrace.retrains", "stream", "what should be retrained, and why", "delete", 90 * 24 * 3600, False
 )
@@ -70,7 +73,7 @@ STATISTICS = TopicKind(
 SCORING_GROUP = "headrace.scoring"
 """Consumer group that folds the logs; its committed offsets say what has been answered, its snapshots bear its name."""
 
-PLATFORM_TOPICS = (REGISTRY, ALERTS, RETRAINS, AUDIT, CHANGES, STATISTICS)
+PLATFORM_TOPICS = (REGISTRY, ALERTS, DRIFT, RETRAINS, AUDIT, CHANGES, STATISTICS)
 
 
 def check_stream_name(name: str) -> str:
