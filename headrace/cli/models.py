@@ -110,6 +110,34 @@ def show(
         typer.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip())
 
 
+@models_app.command()
+@guarded
+def rollback(
+    stream: Annotated[str, typer.Argument(help="Name of the stream.")],
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Make the champion before the present one the champion again, with all that it has learnt since."""
+    home, output = Home.from_environment(), Output(as_json)
+    with client_of(home) as client:
+        stood: dict[str, Any] = client.get("registry", f"{calls.stream_path(stream)}/live")
+        previous = stood["previous"]
+        if previous is None:
+            raise Unusable(f"{stream} has had no other champion")
+        model, version = previous["model"], previous["version"]
+        standing = [one for one in stood["models"] if one["role"] != "retired"]
+        if not any((one["model"], one["version"]) == (model, version) for one in standing):
+            raise Unusable(
+                f"{model}@{version} was champion before, and stands on {stream} no more: roll it out again "
+                f"(headrace rollout start {stream} {model}@{version})"
+            )
+        answer = client.change_deployment(stream, model, "promote", reason=reason)
+    output.answer(answer | {"model": model, "version": version})
+    output.say(
+        f"{model}@{version} answers on {stream} from these log offsets on: {places(answer['offsets'])}"
+    )
+
+
 def _add(change: str, summary: str, done: str) -> None:
     def act(
         stream: Annotated[str, typer.Argument(help="Name of the stream.")],

@@ -40,6 +40,9 @@ def build_past_routes(registry: Registry, catalog: Catalog) -> APIRouter:
             stream=stream,
             at=views.rfc3339(moment),
             champion=next((one for one in models if one.role == "champion"), None),
+            previous=None
+            if then.previous is None
+            else views.VersionName(model=then.previous[0], version=then.previous[1]),
             models=models,
         )
 

@@ -114,12 +114,23 @@ class Stood(PlaceView):
     version: int
 
 
+class VersionName(BaseModel):
+    """A version of a model."""
+
+    model: str
+    version: int
+
+
 class LineUpThen(BaseModel):
-    """Who stood on a stream at a moment. champion: whose answers were served; None: nobody's."""
+    """Who stood on a stream at a moment. champion: whose answers were served; None: nobody's.
+
+    previous: the champion before it, or the last if there was none.
+    """
 
     stream: str
     at: str
     champion: Stood | None
+    previous: VersionName | None
     models: list[Stood]
 
 

@@ -93,6 +93,19 @@ def test_a_better_model_takes_over_and_a_sabotaged_one_is_sent_back(system: Syst
     lineage_and_card(system, tmp_path)
     assert command(system, "model", "freeze", STREAM, "newcomer")["frozen"] is True
     assert command(system, "model", "freeze", STREAM, "newcomer")["changed"] is False
+    a_person_takes_it_back(system)
+
+
+def a_person_takes_it_back(system: System) -> None:
+    """Without a rollout, `model rollback` has the last champion answer again, if it still stands there."""
+    refused = command(system, "model", "rollback", STREAM, code=1)
+    assert "rollout start rolled sabotaged@1" in refused["error"]
+    system.client.deploy(STREAM, "prior", role="challenger")
+    system.client.change_deployment(STREAM, "prior", "promote")
+    back = command(system, "model", "rollback", STREAM, "--reason", "it was better")
+    assert (back["model"], back["version"], back["changed"]) == ("newcomer", 1, True)
+    live = command(system, "model", "live", STREAM)
+    assert (live["champion"]["model"], live["previous"]) == ("newcomer", {"model": "prior", "version": 1})
 
 
 def the_log_says_the_same(system: System, kept: dict[str, Any]) -> None:

@@ -7,8 +7,7 @@ this is stored: it is read from the streams' decisions, and setting an alias is 
 
 from collections.abc import Iterable, Mapping
 
-from services.registry.domain.history import Decision, followed
-from services.registry.domain.lifecycle import LineUp, champion
+from services.registry.domain.history import Decision, standing
 
 ROLES = ("champion", "challenger", "canary", "previous")
 
@@ -17,26 +16,16 @@ Aliases = dict[str, dict[str, int]]
 
 
 def on_stream(decisions: Iterable[Decision]) -> Aliases:
-    """What the decisions of a stream, oldest first, come to: by model, by role, the version.
-
-    previous: the champion before the present one (or the last, if there is none now).
-    """
-    line_up: LineUp = {}
-    reigned: list[tuple[str, int]] = []
-    for decision in decisions:
-        line_up = followed(line_up, decision.control)
-        first = champion(line_up)
-        if first is not None and (not reigned or reigned[-1] != (first.model, first.version)):
-            reigned.append((first.model, first.version))
+    """What the decisions of a stream, oldest first, come to: by model, by role, the version."""
+    stood = standing(decisions)
     found: Aliases = {}
-    for model, placed in line_up.items():
+    for model, placed in stood.line_up.items():
         if placed.role != "retired":
             found.setdefault(model, {})[placed.role] = placed.version
         if placed.share > 0:
             found.setdefault(model, {})["canary"] = placed.version
-    before = reigned[:-1] if champion(line_up) is not None else reigned
-    if before:
-        model, version = before[-1]
+    if stood.previous is not None:
+        model, version = stood.previous
         found.setdefault(model, {})["previous"] = version
     return found
 

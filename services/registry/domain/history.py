@@ -27,23 +27,32 @@ class Decision(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A line-up and the last decision about each model in it."""
+    """A line-up and the last decision about each model in it.
+
+    previous: (model, version) of the champion before the present one, or of the last if there is none now.
+    """
 
     line_up: LineUp
     decided: dict[str, Decision]
+    previous: tuple[str, int] | None
 
 
 def standing(decisions: Iterable[Decision]) -> Standing:
     """What the decisions, oldest first, come to."""
     line_up: LineUp = {}
     decided: dict[str, Decision] = {}
+    last: tuple[str, int] | None = None
+    before: tuple[str, int] | None = None
     for decision in decisions:
         after = followed(line_up, decision.control)
         for model in after:
             if after[model] != line_up.get(model):
                 decided[model] = decision
         line_up = after
-    return Standing(line_up, decided)
+        first = lifecycle.champion(line_up)
+        if first is not None and (first.model, first.version) != last:
+            last, before = (first.model, first.version), last
+    return Standing(line_up, decided, last if lifecycle.champion(line_up) is None else before)
 
 
 def followed(line_up: LineUp, control: Control) -> LineUp:
