@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -31,8 +32,12 @@ def fresh(prefix: str) -> str:
 
 
 @contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """A PostgreSQL server of its own, from the installed programs; gives its SQLAlchemy URL."""
+def postgres() -> Iterator[str]:
+    """A PostgreSQL server of its own, from the installed programs; gives its SQLAlchemy URL.
+
+    Its data is not below pytest's folder: whoever starts pytest next makes that private again, and the server, which is
+    another user's where pytest is root's, could no longer reach it.
+    """
     programs = [
         *sorted(glob.glob("/usr/lib/postgresql/*/bin")),
         Path(shutil.which("initdb") or "/x/x").parent,
@@ -42,7 +47,15 @@ def postgres(folder: Path) -> Iterator[str]:
         bin_folder is not None, "PostgreSQL's server programs (Debian: apt-get install postgresql)"
     )
     assert bin_folder is not None
-    data = folder / "postgres"
+    folder = Path(tempfile.mkdtemp(prefix="headrace-postgres-"))
+    try:
+        yield from _serve(bin_folder, folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def _serve(bin_folder: Path, folder: Path) -> Iterator[str]:
+    data = folder / "data"
     data.mkdir(mode=0o700)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -50,9 +63,7 @@ def postgres(folder: Path) -> Iterator[str]:
     if os.getuid() == 0:  # initdb refuses to run as root
         owner = pwd.getpwnam("postgres")
         os.chown(data, owner.pw_uid, owner.pw_gid)
-        for parent in data.parents:
-            if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
+        folder.chmod(0o711)
         unprivileged = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
     subprocess.run(
         [bin_folder / "initdb", "-D", data, "-U", "headrace", "-A", "trust", "-N"],
