@@ -4,8 +4,8 @@ River's own answer to saving is pickle, so Headrace makes it lean, deep-safe and
 distribution without a seed carries 2.5 KB of a random generator that nothing seeded; it is dropped (a fresh one is
 put back on load), which makes trees and naive Bayes 12 to 36 times smaller. Deep-safe: binary search trees of
 regression leaves are flattened, as they grow deeper than any recursion limit on a rising feature. Guarded: bytes are
-authenticated with a secret key *before* the unpickler sees them (`headrace.signing`), and the unpickler then finds
-only classes of a closed list. The list alone would be no sandbox; the signature is the boundary. Pure functions, no
+authenticated *before* the unpickler sees them (`headrace.signing`), and the unpickler then finds only classes of a
+closed list. The list alone would be no sandbox; the signature is the boundary. Pure functions, no
 files.
 """
 
@@ -117,7 +117,7 @@ def loads(payload: bytes) -> Any:
     except Unusable:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise Unusable(f"this state cannot be read: {error or type(error).__name__}") from error
+        raise Unusable(f"this state cannot be read: {str(error) or type(error).__name__}") from error
 
 
 def fingerprint(obj: Any) -> str:

@@ -1,7 +1,7 @@
 """Where snapshots lie: folders of signed, content-addressed files.
 
 A snapshot's name is the sha256 of its bytes, so writing it twice is harmless and a damaged file cannot pass for a good
-one; the signature (HMAC with the installation's key) is checked before anything is unpickled. Each partition of each
+one; the signature (Ed25519, `headrace.signing`) is checked before anything is unpickled. Each partition of each
 consumer group has a folder of its own, so whoever owns the partition can tell what is no longer wanted. Losing a folder
 costs time, never correctness: shards then replay their log from its start.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from headrace import signing
 from headrace.contracts.events import Snapshot
 from headrace.errors import Unusable
+from headrace.signing import Keys
 
 NEWEST_KEPT = 3
 """Always kept: the newest may be damaged, and the one before it too."""
@@ -38,20 +39,30 @@ def thinned(snapshots: list[Snapshot]) -> list[Snapshot]:
     return kept
 
 
-class SnapshotStore:
-    """Signed snapshots under `folder` (made on first use, mode 0700). `key`: at least 32 secret bytes."""
+def opened(keys: Keys, digest: str, blob: bytes) -> bytes:
+    """The state in what was stored under `digest`. Raises `Unusable`, naming it, if it is not what was stored."""
+    if hashlib.sha256(blob).hexdigest() != digest:
+        raise Unusable(f"snapshot {digest[:12]} is damaged: its bytes have another digest")
+    try:
+        return signing.open_signed(keys, blob)
+    except Unusable as error:
+        raise Unusable(f"snapshot {digest[:12]} is refused: {error}") from None
 
-    def __init__(self, folder: Path, key: bytes) -> None:
+
+class SnapshotStore:
+    """Signed snapshots under `folder` (made on first use, mode 0700)."""
+
+    def __init__(self, folder: Path, keys: Keys) -> None:
         self._folder = folder
-        self._key = key
+        self._keys = keys
 
     def within(self, name: str) -> "SnapshotStore":
         """The store in a folder below this one."""
-        return SnapshotStore(self._folder / name, self._key)
+        return SnapshotStore(self._folder / name, self._keys)
 
     def put(self, state: bytes) -> tuple[str, int]:
         """Store a processor's state; returns (digest, size in bytes). Atomic: a crash leaves no half file."""
-        blob = signing.sign(self._key, state)
+        blob = signing.sign(self._keys, state)
         digest = hashlib.sha256(blob).hexdigest()
         path = self._folder / digest
         # Also if it is there: it may be damaged, and recovery then comes to this very state again.
@@ -69,16 +80,14 @@ class SnapshotStore:
         return digest, len(blob)
 
     def get(self, digest: str) -> bytes:
-        """The state stored under `digest`. Raises `Unusable` if it is missing, damaged, or signed by another key."""
+        """The state stored under `digest`. Raises `Unusable` if it is missing, damaged, or not by a trusted key."""
         if _DIGEST.fullmatch(digest) is None:  # pointers come from a topic: no path may pass for a name
             raise Unusable(f"a snapshot's name is a digest, not {digest[:80]!r}")
         try:
             blob = (self._folder / digest).read_bytes()
         except OSError as error:
             raise Unusable(f"snapshot {digest[:12]} cannot be read: {error.strerror}") from None
-        if hashlib.sha256(blob).hexdigest() != digest:
-            raise Unusable(f"snapshot {digest[:12]} is damaged: its bytes have another digest")
-        return signing.open_signed(self._key, blob)
+        return opened(self._keys, digest, blob)
 
     def digests(self) -> list[str]:
         """What lies here, half-written files left out."""

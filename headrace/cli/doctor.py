@@ -216,7 +216,7 @@ class Examination:
             return
         loose = [
             path
-            for path in (self._home.keys_file, self._home.cli_key_file)
+            for path in (self._home.keys_file, self._home.cli_key_file, *self._home.path.glob("*.key"))
             if path.exists() and path.stat().st_mode & 0o077
         ]
         if loose:

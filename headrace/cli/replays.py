@@ -120,12 +120,12 @@ def _run(
     from headrace.replay.report import document
     from headrace.replay.running import Workbench, run_all, thin_out
     from headrace.replay.whatif import spans
-    from headrace.signing import secret_key
+    from headrace.signing import Keys
 
     changed = plans.check(plan, contract)
     folder = home.path / REPLAYS
     thin_out(folder, plan.digest)
-    bench = Workbench(folder / plan.digest, secret_key(home.path / "snapshot.key"))
+    bench = Workbench(folder / plan.digest, Keys.at(home.path / "snapshot.key"))
     if fresh:
         with bench.alone():  # not under the feet of one that is running
             bench.remove()

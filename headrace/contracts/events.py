@@ -255,12 +255,16 @@ Announcement = StreamAnnounced | DeploymentAnnounced
 
 
 class AuditHead(msgspec.Struct, frozen=True):
-    """Registry: the end of its audit trail. sequence, digest, at: of the last record. signature: hexadecimal."""
+    """Registry: the end of its audit trail. sequence, digest, at: of the last record.
+
+    signature: Ed25519, hexadecimal. key: id of the key that verifies it; "": a MAC, from before there were such keys.
+    """
 
     sequence: int
     digest: str
     at: int
     signature: str = ""
+    key: str = ""
 
 
 class RowsWritten(msgspec.Struct, frozen=True, omit_defaults=True):

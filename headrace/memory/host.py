@@ -19,6 +19,8 @@ from headrace.memory.broker import MemoryBroker, Transaction
 from headrace.memory.history import batch_of
 from headrace.processor import Outputs, Processor
 from headrace.recovery import Checkpoints, Place, checkpoints_topic, folder_of
+from headrace.signatures import LEAST_SECRET_BYTES
+from headrace.snapshots import opened
 from headrace.step import Run
 
 POINTS = ("before_fold", "after_fold", "after_outputs", "after_snapshot", "before_commit", "after_commit")
@@ -26,6 +28,7 @@ POINTS = ("before_fold", "after_fold", "after_outputs", "after_snapshot", "befor
 steps that take one). after_commit: it happened, and nobody has been told."""
 
 _decode = msgspec.json.Decoder(Checkpoint).decode
+_KEYS = signing.Keys(bytes(LEAST_SECRET_BYTES))
 
 
 class Crash(Exception):
@@ -37,33 +40,31 @@ class MemorySnapshots:
 
     def __init__(
         self,
-        key: bytes = bytes(signing.MIN_KEY_BYTES),
+        keys: signing.Keys = _KEYS,
         blobs: dict[str, bytes] | None = None,
         folder: str = "",
     ) -> None:
         self.blobs = {} if blobs is None else blobs
-        self._key = key
+        self._keys = keys
         self._folder = folder
 
     def within(self, name: str) -> "MemorySnapshots":
         """The store in a folder below this one."""
-        return MemorySnapshots(self._key, self.blobs, f"{self._folder}{name}/")
+        return MemorySnapshots(self._keys, self.blobs, f"{self._folder}{name}/")
 
     def put(self, state: bytes) -> tuple[str, int]:
         """Store a state; returns (digest, size in bytes)."""
-        blob = signing.sign(self._key, state)
+        blob = signing.sign(self._keys, state)
         digest = hashlib.sha256(blob).hexdigest()
         self.blobs[self._folder + digest] = blob
         return digest, len(blob)
 
     def get(self, digest: str) -> bytes:
-        """The state. Raises `Unusable` if it is missing, damaged, or signed by another key."""
+        """The state. Raises `Unusable` if it is missing, damaged, or not by a trusted key."""
         blob = self.blobs.get(self._folder + digest)
         if blob is None:
             raise Unusable(f"snapshot {digest[:12]} is missing")
-        if hashlib.sha256(blob).hexdigest() != digest:
-            raise Unusable(f"snapshot {digest[:12]} is damaged: its bytes have another digest")
-        return signing.open_signed(self._key, blob)
+        return opened(self._keys, digest, blob)
 
     def sweep(self, wanted: AbstractSet[str]) -> None:
         """Remove every state of this folder that is not wanted."""

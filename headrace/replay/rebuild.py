@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Callable
 
 from headrace import checkpoint
+from headrace.adopting import adopt
 from headrace.contracts.codec import encode
-from headrace.errors import Unusable
 from headrace.fold.edits import Edit
 from headrace.fold.log import LogFold
 from headrace.fold.parts import Rebuild
@@ -80,12 +80,9 @@ def _shortcut(folder: SnapshotStore, until: int) -> tuple[int, Shard]:
     """The furthest stored state at or below `until`: (offset of the next record, shard)."""
     best, found = 0, Shard()
     for digest in folder.digests():
-        try:
-            offset, shard = checkpoint.loads(folder.get(digest))
-        except Unusable:
-            continue  # damaged, or by other code: the log is still there
-        if best < offset <= until:
-            best, found = offset, shard
+        match adopt(folder, digest):
+            case int(offset), Shard() as shard if best < offset <= until:
+                best, found = offset, shard
     return best, found
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from headrace import checkpoint
+from headrace.adopting import adopt
 from headrace.broker.locks import held
 from headrace.collector import calm_the_collector
 from headrace.contracts.stream import StreamContract
@@ -28,6 +29,7 @@ from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.history import History
 from headrace.replay.plan import Plan
 from headrace.replay.whatif import Counted, PartitionReplay, Span, run, spans
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 
 SAVE_SECONDS = 4.0
@@ -44,12 +46,11 @@ Told = Callable[[int], None]
 
 
 class Workbench:
-    """The folder of one question: what it reads, and each partition's state. key: signs the states."""
+    """The folder of one question: what it reads, and each partition's state. keys: sign the states."""
 
-    def __init__(self, folder: Path, key: bytes) -> None:
+    def __init__(self, folder: Path, keys: Keys) -> None:
         self.folder = folder
-        self.key = key
-        self._store = SnapshotStore(folder, key)
+        self._store = SnapshotStore(folder, keys)
 
     @contextmanager
     def alone(self, name: str = "run") -> Iterator[None]:
@@ -82,13 +83,28 @@ class Workbench:
         _write(self._pointer(partition), json.dumps(pointer).encode())
         store.sweep({digest})
 
-    def load(self, partition: int) -> tuple[bytes | None, bool]:
-        """The state of a partition (None: there is none that can be used), and whether it is the final one."""
+    def load(self, partition: int) -> tuple[Any, bool]:
+        """What the state that an earlier run has left of a partition holds, and whether it is the final one.
+
+        None: there is none that can be used; the log is still there.
+        """
+        digest, is_complete = self._stored(partition)
+        state = adopt(self._store.within(str(partition)), digest) if digest else None
+        return state, state is not None and is_complete
+
+    def result(self, partition: int) -> Counted:
+        """What came of a partition: this run has made it, or `load`ed it. Raises `Unusable` if it is not there."""
+        digest, is_complete = self._stored(partition)
+        if not is_complete:
+            raise Unusable(f"partition {partition} is not through")
+        return Counted(*checkpoint.loads(self._store.within(str(partition)).get(digest)))
+
+    def _stored(self, partition: int) -> tuple[str, bool]:
         try:
             pointer: dict[str, Any] = json.loads(self._pointer(partition).read_bytes())
-            return self._store.within(str(partition)).get(str(pointer["digest"])), bool(pointer["complete"])
-        except (OSError, ValueError, KeyError, TypeError, Unusable):
-            return None, False  # the log is still there
+            return str(pointer["digest"]), bool(pointer["complete"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "", False
 
     def position(self, partition: int) -> int:
         """How far a partition was when its state was put away."""
@@ -167,10 +183,7 @@ def merged(bench: Workbench, all_spans: list[Span]) -> Counted:
     """What came of all partitions. Raises `Unusable` if one has not been run to its end."""
     total: Counted | None = None
     for span in all_spans:
-        state, is_complete = bench.load(span.partition)
-        if state is None or not is_complete:
-            raise Unusable(f"partition {span.partition} is not through")
-        counted = Counted(*checkpoint.loads(state))
+        counted = bench.result(span.partition)
         if total is None:
             total = counted
             continue

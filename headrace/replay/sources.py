@@ -16,6 +16,7 @@ from headrace.kafka.history import KafkaHistory
 from headrace.recovery import folder_of
 from headrace.replay.rebuild import LogRebuilder
 from headrace.replay.states import States
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 
 
@@ -32,7 +33,7 @@ class Sources:
     @classmethod
     def of(cls, bootstrap: str, snapshots: Path, key_file: Path, archive: str) -> "Sources":
         """Snapshots are used if their key is there to check them with; it is never made here."""
-        store = SnapshotStore(snapshots, key_file.read_bytes()) if key_file.is_file() else None
+        store = SnapshotStore(snapshots, Keys.at(key_file)) if key_file.is_file() else None
         return cls(bootstrap, store, archive)
 
     @property

@@ -1,15 +1,14 @@
 """Where a fold over the past may begin: the snapshots that a shard has kept, newest at or below an offset first.
 
-They are a shortcut only. One that is damaged, lost, or of other code is passed over; then an older one is taken, then
-the log's start.
+They are a shortcut only. One that is damaged, lost, or of other code is passed over, and it is said which; then an
+older one is taken, then the log's start.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from headrace import checkpoint
+from headrace.adopting import adopt
 from headrace.contracts.events import Snapshot
-from headrace.errors import Unusable
 from headrace.fold.shard import Shard
 from headrace.snapshots import SnapshotStore
 
@@ -39,10 +38,7 @@ class States:
             return None
         for saved in reversed(self.known(topic, partition)):
             if saved.offset <= offset:
-                try:
-                    shard = checkpoint.loads(store.get(saved.digest))
-                except Unusable:
-                    continue
+                shard = adopt(store, saved.digest)
                 if isinstance(shard, Shard):
                     return Start(saved.offset, shard)
         return None

@@ -8,6 +8,7 @@ alone: not on batches, not on how often it was interrupted.
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from typing import Any
 
 import msgspec
 
@@ -130,9 +131,9 @@ class PartitionReplay:
         places = (self.position, self.outcomes_position, self.known_from)
         return checkpoint.dumps((places, msgspec.structs.astuple(self.progress), self.shard, self.tallies))
 
-    def restore(self, state: bytes) -> None:
-        """Go on from there. Raises `Unusable`."""
-        places, progress, shard, self.tallies = checkpoint.loads(state)
+    def restore(self, state: Any) -> None:
+        """Go on from what `state` held."""
+        places, progress, shard, self.tallies = state
         self.position, self.outcomes_position, self.known_from = places
         self.progress = Progress(*progress)
         self._fold = LogFold(shard, changing(self.plan, self.span.partition, self.progress))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, REJECTED, topic
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.host import HostSettings, KafkaHost
-from headrace.signing import secret_key
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from services.monitor.processor import Summariser
 from services.monitor.settings import MonitorSettings
@@ -45,6 +45,6 @@ def build_host(
         ),
         lambda name, partition: Summariser(name, partition, shape),
         topics,
-        snapshots=SnapshotStore(settings.snapshot_folder, secret_key(settings.snapshot_key_file)),
+        snapshots=SnapshotStore(settings.snapshot_folder, Keys.at(settings.snapshot_key_file)),
         observe=observe,
     )

@@ -13,6 +13,7 @@ import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from headrace import child
 from headrace.archive.history import with_archive
 from headrace.errors import Fatal
 from headrace.kafka.history import KafkaHistory
@@ -83,7 +84,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
     trainer = Trainer(registry, asking, logs, settings.states, metrics, settings.trial_processes)
     catalog = Catalog(registry, DatasetStore(database, now_ms, trail), logs)
     measuring = Measuring(
-        registry, catalog, settings.bootstrap, settings.archive, metrics, settings.child_environment
+        registry, catalog, settings.bootstrap, settings.archive, metrics, child.environment()
     )
     teller = _teller(settings, asking.store)
     beside: list[Beside] = [one for one in (judge, trainer, measuring, archiving, teller) if one is not None]

@@ -1,4 +1,4 @@
-"""The audit trail over HTTP: read it, and have it verified. Only the registry can verify it, as it has the key."""
+"""The audit trail over HTTP: read it, have it verified, and get the key that verifies what is announced of it."""
 
 from typing import Annotated, Any
 
@@ -39,12 +39,17 @@ def build_audit_routes(registry: Registry) -> APIRouter:
         found = registry.examine()
         return views.AuditVerdict(
             ok=found.fault is None and not found.strange_heads,
-            records=found.head.sequence,
+            records=found.records,
             heads=found.heads,
             announced=found.announced,
             strange_heads=found.strange_heads,
             fault=None if found.fault is None else views.AuditFault(**found.fault._asdict()),
         )
+
+    @router.get("/key", summary="The public key that verifies the announced heads")
+    def public_key() -> views.AuditKey:
+        public = registry.trail.seal.public
+        return views.AuditKey(id=public.id, public_key=public.raw.hex(), name=public.name)
 
     return router
 

@@ -28,9 +28,10 @@ from headrace.contracts.stream import StreamContract, Task, from_dict
 from headrace.datasets.adoptions import Adoption
 from headrace.errors import Fatal, Transient, Unusable
 from headrace.fold import specification as specifications
+from headrace.trail import Examination
 from services.registry.decisions import Absent
 from services.registry.domain.aliases import Aliases, aliases
-from services.registry.domain.audit import By, Examination
+from services.registry.domain.audit import By
 from services.registry.domain.controls import Verb
 from services.registry.domain.history import Standing, standing
 from services.registry.domain.lifecycle import Conflict, check_model_name

@@ -1,11 +1,11 @@
 """Settings of the registry: the only place where it reads the environment."""
 
-import os
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from headrace import child
 from services.registry.steps import States
 
 
@@ -65,13 +65,8 @@ class RegistrySettings(BaseSettings):
             self.home / "snapshots",
             self.home / "snapshot.key",
             self.archive,
-            self.child_environment,
+            child.environment(),
         )
-
-    @property
-    def child_environment(self) -> dict[str, str]:
-        """For processes that work for us: a task says all that they need; the database's password is none of it."""
-        return {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
 
     @property
     def database(self) -> str:

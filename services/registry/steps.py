@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.contracts.topics import LOG, topic
 from headrace.replay.rebuild import forget
-from headrace.signing import secret_key
+from headrace.signing import Keys, secret_key
 from headrace.snapshots import SnapshotStore
 from services.registry.domain.race import Step
 from services.registry.trial import Told, TrialTask, plan_of
@@ -35,7 +35,7 @@ class States(NamedTuple):
 
     def forget(self, task: TrialTask) -> None:
         """Remove what a trial has left."""
-        store = SnapshotStore(self.folder, secret_key(self.key_file))
+        store = SnapshotStore(self.folder, Keys.at(self.key_file))
         for partition in task.until:
             forget(store, topic(LOG, task.stream), partition, plan_of(task))
 

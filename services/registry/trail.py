@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Iterable
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from headrace.trail import Examination
 from services.registry import changes
 from services.registry.database import Database
 from services.registry.domain.audit import (
     EMPTY,
     By,
     Change,
-    Examination,
     Head,
     Record,
     Seal,
@@ -118,9 +118,9 @@ class Trail:
 
     def examine(self, heads: Iterable[bytes]) -> Examination:
         """Examine the whole chain, against everything that was announced of it."""
-        examination, place = Examination(self.seal, heads), 0
+        examination, place = Examination(map(self.seal.opened, heads)), 0
         while page := self._from(place):
-            if not examination.read(page):
+            if not examination.read(page, self.seal.wrote):
                 break
             place = page[-1].sequence
         examination.end()

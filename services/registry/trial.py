@@ -6,15 +6,14 @@ last with what came of it. The step is the very fold that a deployment of the tr
 """
 
 import os
-import resource
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from headrace import child
 from headrace.collector import calm_the_collector
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.left_out import Below, LeftOut
@@ -25,13 +24,12 @@ from headrace.fold.metrics import TALLIES, BinaryTally, MulticlassTally, Regress
 from headrace.fold.parts import Rebuild
 from headrace.replay.rebuild import LogRebuilder
 from headrace.replay.sources import Sources
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from services.registry.domain.race import Limits, Step
 from services.registry.measurer import NICE
 
-LOOK_SECONDS = 0.1
 TELL_SECONDS = 0.5
-MB = 1 << 20
 
 
 class TrialTask(msgspec.Struct, frozen=True):
@@ -100,19 +98,9 @@ def run(task: TrialTask, rebuilder: LogRebuilder) -> Step:
         metrics=total.view(),
         cpu_seconds=time.process_time() - cpu,
         wall_seconds=time.perf_counter() - started,
-        memory_mb=peak_mb(),
+        memory_mb=child.peak_mb(),
         fingerprint=",".join(states),
     )
-
-
-def peak_mb() -> float:
-    """The most memory that this process has had."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # the usual figure begins, on Linux, with what its parent had
-        line = next(one for one in status.read_text(encoding="ascii").splitlines() if one.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / MB if sys.platform == "darwin" else peak / 1024
 
 
 def main() -> int:
@@ -120,10 +108,11 @@ def main() -> int:
     task = msgspec.json.decode(sys.stdin.buffer.read(), type=TrialTask)
     os.nice(NICE)
     calm_the_collector()
-    threading.Thread(target=_watch, args=(task,), daemon=True).start()
+    limits = task.limits
+    child.watch(task.parent, limits.cpu_seconds, limits.memory_mb, lambda limit: _tell(Told(over=limit)))
     sources = Sources(
         task.bootstrap,
-        SnapshotStore(Path(task.snapshots), Path(task.key_file).read_bytes()),
+        SnapshotStore(Path(task.snapshots), Keys.at(Path(task.key_file))),
         task.archive,
     )
     of, finished, told = sum(task.until.values()), 0, 0.0
@@ -146,23 +135,6 @@ def main() -> int:
         return 3
     _tell(Told(done=of, of=of, step=step))
     return 0
-
-
-def _watch(task: TrialTask) -> None:
-    """End the process at a limit, and when whoever started it is gone."""
-    limits = task.limits
-    while True:
-        over = ""
-        if time.process_time() > limits.cpu_seconds:
-            over = "cpu_seconds"
-        elif peak_mb() > limits.memory_mb:
-            over = "memory_mb"
-        if over:
-            _tell(Told(over=over))
-            os._exit(3)
-        if os.getppid() != task.parent:
-            os._exit(1)
-        time.sleep(LOOK_SECONDS)
 
 
 def _tell(told: Told) -> None:

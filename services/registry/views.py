@@ -417,6 +417,14 @@ class AuditVerdict(BaseModel):
     fault: AuditFault | None
 
 
+class AuditKey(BaseModel):
+    """An Ed25519 public key, hexadecimal. id: what signatures call it."""
+
+    id: str
+    public_key: str
+    name: str
+
+
 def rfc3339(milliseconds: int) -> str:
     """A time as text, for people."""
     return (

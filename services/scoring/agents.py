@@ -6,7 +6,7 @@ from headrace.contracts.topics import LOG, SCORING_GROUP, topic
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.replay.sources import Sources
-from headrace.signing import secret_key
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from services.scoring.processor import ScoringProcessor
 from services.scoring.settings import ScoringSettings
@@ -25,7 +25,7 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
         follower.check()
         return [topic(LOG, stream) for stream in list(follower.streams)]
 
-    snapshots = SnapshotStore(settings.snapshot_folder, secret_key(settings.snapshot_key_file))
+    snapshots = SnapshotStore(settings.snapshot_folder, Keys.at(settings.snapshot_key_file))
     sources = Sources(settings.bootstrap, snapshots, settings.archive)
     rebuilder = sources.rebuilder
     return KafkaHost(

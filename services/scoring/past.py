@@ -72,9 +72,11 @@ class Past:
             raise Transient(f"the look at the past was not done in {LOOK_SECONDS:.0f} s") from None
         finally:
             self._turn.release()
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         if done.returncode:
-            why = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason given"]
-            raise Transient(f"the look at the past failed: {why[0]}")
+            raise Transient(f"the look at the past failed: {said[-1] if said else 'no reason given'}")
+        for line in said:  # which snapshots it refused
+            log.warning("said by a look at the past", reason=line)
         answer = msgspec.json.decode(done.stdout)
         if "error" in answer:
             raise (Unusable if answer["kind"] == "Unusable" else Transient)(answer["error"])

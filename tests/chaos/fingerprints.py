@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from headrace.errors import Unusable
 from headrace.processor import Batch
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from services.scoring.processor import ScoringProcessor
 from tests.chaos.follower import Logs, Record
@@ -36,7 +37,7 @@ def compare(logs: Logs, stream: str, home: Path, group: str) -> Compared:
         if topic != f"{stream}.log":
             continue
         folder = f"{group}/{topic}/{partition}"
-        store = SnapshotStore(home / "snapshots", (home / "snapshot.key").read_bytes()).within(folder)
+        store = SnapshotStore(home / "snapshots", Keys.at(home / "snapshot.key")).within(folder)
         clean, at = ScoringProcessor(topic, partition), 0
         for offset, pointer in sorted(_pointers(logs[f"{stream}.checkpoints", partition], folder).items()):
             at = _fold(clean, topic, partition, records, at, offset)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.signatures import Signer
 from tests.end_to_end.system import System
 from tests.end_to_end.test_any_stream import MODELS, command, made_up
 
@@ -48,3 +49,28 @@ def test_who_changed_what_and_why_and_whether_that_is_intact(system: System, tmp
         with sqlite3.connect(database) as connection:
             connection.execute(change, (listed[1]["who"], adopted))
     assert command(system, "audit", "verify")["ok"]
+
+
+def test_whoever_has_the_public_key_can_verify_what_was_announced(system: System, tmp_path: Path) -> None:
+    printed = command(system, "audit", "key")
+    auditor = tmp_path / "auditor.pub"
+    auditor.write_text(f"# the registry's\n{printed['public_key']} {printed['name']}\n", encoding="utf-8")
+    verify = ("audit", "verify", "--public-key", str(auditor))
+    whole = command(system, "audit", "verify")
+    assert command(system, *verify) == {**whole, "older_heads": 0}
+
+    database = system.home.path / "registry.db"
+    with sqlite3.connect(database) as connection:
+        [(digest,)] = connection.execute("SELECT digest FROM audit WHERE sequence = 1").fetchall()
+        connection.execute("UPDATE audit SET digest = ? WHERE sequence = 1", ("f" * 64,))
+    try:
+        verdict = command(system, *verify, code=1)
+        assert verdict["fault"]["sequence"] <= 2
+        assert verdict["fault"]["wrong"] in ("replaced", "detached")
+    finally:
+        with sqlite3.connect(database) as connection:
+            connection.execute("UPDATE audit SET digest = ? WHERE sequence = 1", (digest,))
+
+    auditor.write_text(f"{Signer(b'o' * 32).public} somebody else\n", encoding="utf-8")
+    verdict = command(system, *verify, code=1)
+    assert (verdict["ok"], verdict["heads"], verdict["strange_heads"]) == (False, 0, whole["heads"])

@@ -14,7 +14,7 @@ from headrace.memory import MemoryHistory
 from headrace.processor import Batch
 from headrace.replay import running
 from headrace.replay.report import document
-from tests.unit.replay.streams import KEY, asked, contract_of, lived
+from tests.unit.replay.streams import KEYS, asked, contract_of, lived
 
 BATCH = 200
 OBSERVATIONS = 1_200
@@ -45,7 +45,7 @@ def main(folder: str, partitions: str, pause: str) -> None:
     contract = contract_of("binary", int(partitions))
     plan = asked("binary", thresholds=[0.3])
     history = Slow(MemoryHistory(lived("binary", OBSERVATIONS, int(partitions))), float(pause))
-    bench = running.Workbench(Path(folder), KEY)
+    bench = running.Workbench(Path(folder), KEYS)
     read, counted = running.run_all(history, plan, contract, bench, lambda *_: None, processes=2)
     print(json.dumps(document(plan, contract, read, counted)))
 

@@ -14,6 +14,7 @@ from headrace.errors import Fatal, Transient
 from headrace.kafka import admin
 from headrace.kafka.history import KafkaHistory
 from headrace.kafka.host import HostSettings, KafkaHost
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from services.registry.archiving import Archiving
 from services.scoring.processor import ScoringProcessor
@@ -34,7 +35,7 @@ class Scoring:
             HostSettings(kafka, f"group-{stream}", "one", snapshot_records=500, whole_log=True),
             ScoringProcessor,
             lambda: [topic(LOG, stream)],
-            snapshots=SnapshotStore(folder, b"k" * 32),
+            snapshots=SnapshotStore(folder, Keys(b"k" * 32)),
             history=(lambda: ArchivedHistory(KafkaHistory(kafka), archive)) if archive else None,
         )
         self.error: BaseException | None = None

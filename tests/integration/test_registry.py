@@ -82,7 +82,7 @@ def test_a_crash_at_any_step_loses_nothing_and_doubles_nothing(tmp_path):
             assert [record.action for record in reversed(memory.trail.page(50))] == ACTIONS
             found = again.examine()
             assert (found.fault, found.strange_heads) == (None, 0)
-            assert found.announced == found.head.sequence == len(ACTIONS)
+            assert found.announced == found.records == len(ACTIONS)
             memory.database.close()
     assert crashes > 30
 
@@ -214,7 +214,7 @@ def test_changes_at_once_make_one_audit_trail(database):
         record.why == record.who.replace("key", "reason ") for record in records if record.who != "ada"
     )
     found = registries[1].examine()
-    assert (found.fault, found.head.sequence) == (None, len(records))
+    assert (found.fault, found.records) == (None, len(records))
     for memory in memories:
         memory.database.close()
 
@@ -245,7 +245,7 @@ def test_the_audit_trail_is_announced_once_the_broker_is_back_and_again_to_anoth
     registry.stop()
     settling.join(10)
     found = registry.examine()
-    assert (found.fault, found.head.sequence, found.announced) == (None, 4, 4)
+    assert (found.fault, found.records, found.announced) == (None, 4, 4)
     other = memory.registry(FakeLog())
     other.restore()
     assert other.examine().announced == 4

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace.replay.running import Workbench
-from tests.unit.replay.streams import KEY
+from tests.unit.replay.streams import KEYS
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def report(folder: Path, partitions: int) -> bytes:
 
 def killed(folder: Path, partitions: int, how: signal.Signals, least: int) -> None:
     """Run until every partition has a state beyond `least`, then end the process."""
-    bench = Workbench(folder, KEY)
+    bench = Workbench(folder, KEYS)
     process = start(folder, partitions, 0.15)
     deadline = time.monotonic() + 100
     while not all(bench.position(partition) > least for partition in range(partitions)):
@@ -69,7 +69,7 @@ def test_a_damaged_state_costs_time_only(tmp_path: Path) -> None:
 def test_only_one_state_is_kept_and_nobody_else_works_at_it(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = start(folder, 1, 0.15)
-    bench = Workbench(folder, KEY)
+    bench = Workbench(folder, KEYS)
     deadline = time.monotonic() + 60
     while bench.position(0) < 300:
         assert time.monotonic() < deadline

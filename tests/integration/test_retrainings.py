@@ -7,6 +7,7 @@ from functools import partial
 import msgspec
 import pytest
 
+from headrace import child
 from headrace.contracts.stream import Field, StreamContract, from_dict
 from headrace.errors import Unusable
 from services.registry.database import Database
@@ -21,7 +22,6 @@ from services.registry.domain.rollouts import Contender, Plan
 from services.registry.domain.search import Search
 from services.registry.policies import PolicyStore
 from services.registry.retrainings import HOLD_MS, RetrainingStore, retraining_of
-from services.registry.settings import RegistrySettings
 from services.registry.store import Store
 from services.registry.trail import Trail
 
@@ -209,6 +209,6 @@ def test_a_policy_that_cannot_be_kept_is_refused(policy: Policy, where: str) -> 
 def test_processes_that_work_for_the_registry_are_not_told_its_settings(monkeypatch) -> None:
     monkeypatch.setenv("HEADRACE_DATABASE_URL", "postgresql://registry:secret@host/name")
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    told = RegistrySettings().child_environment
+    told = child.environment()
     assert "secret" not in "".join(told.values())
     assert told["AWS_REGION"] == "eu-west-1"  # the archive may lie there

@@ -23,6 +23,7 @@ from headrace.kafka import admin
 from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.kafka.producer import LogProducer
 from headrace.kafka.tail import Tail
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from services.scoring.processor import ScoringProcessor
 from tests.reference import Expected, flights_model, replay
@@ -91,7 +92,7 @@ def run_host(
         HostSettings(kafka, f"group-{stream}", "one", batch_records=batch, whole_log=True, **more),
         ScoringProcessor,
         lambda: [topic(LOG, stream)],
-        snapshots=SnapshotStore(folder, b"k" * 32),
+        snapshots=SnapshotStore(folder, Keys(b"k" * 32)),
         history=history,
         observe=count,
     )

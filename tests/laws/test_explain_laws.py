@@ -23,6 +23,7 @@ from headrace.replay import verify
 from headrace.replay.explain import Explainer
 from headrace.replay.rebuild import LogRebuilder
 from headrace.replay.states import NO_STATES, States
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from tests.laws.test_rebuild_laws import MODEL, TREE, rebuilt
 from tests.laws.test_verify_laws import lived
@@ -95,7 +96,7 @@ def test_every_prediction_is_found_and_equal(near: int, monkeypatch: pytest.Monk
 def test_from_a_snapshot_the_story_is_the_same_and_the_way_shorter(tmp_path) -> None:
     log = eventful()
     broker, _ = lived(log)
-    store = SnapshotStore(tmp_path, b"k" * 32)
+    store = SnapshotStore(tmp_path, Keys(b"k" * 32))
     saved = []
     for offset in (40, 120, 160):
         digest, size = store.put(lived(log[:offset])[1].snapshot())

@@ -28,6 +28,7 @@ from headrace.errors import Fatal
 from headrace.fold.slot import ModelSlot
 from headrace.memory import MemoryBroker, MemoryHistory, MemoryHost
 from headrace.replay.rebuild import LogRebuilder
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from services.scoring.processor import ScoringProcessor
 
@@ -327,7 +328,7 @@ def test_one_that_learns_before_is_prepared_beside_the_shard(tmp_path: Path) -> 
     log = [HEAD[0], HEAD[1], *history(200)[3:]]
 
     def store() -> SnapshotStore:
-        return SnapshotStore(tmp_path, b"k" * 32)
+        return SnapshotStore(tmp_path, Keys(b"k" * 32))
 
     plain, all_of_it = counted(lambda: None, [*log, LEARNT])
     counted(store, [*log, LEARNT])
@@ -365,12 +366,18 @@ def counted(store: Callable[[], SnapshotStore | None], log: list[bytes]) -> tupl
         return Folded(log, store=store()), read
 
 
-def test_a_shortcut_saves_the_reading_and_a_damaged_one_costs_only_time(tmp_path: Path) -> None:
+CRASHES = b"\x80\x05\x8f(K\x01" + b"\x85" * 2_000_000 + b"\x90."
+"""A state that ends whoever loads it: the hash of a tuple, two million deep."""
+
+
+def test_a_shortcut_saves_the_reading_and_one_that_is_damaged_or_harmful_costs_only_time(
+    tmp_path: Path,
+) -> None:
     log = history(300)
     undo = [*log, rebuilt(LeftOut(["x"]))]
 
     def store() -> SnapshotStore:
-        return SnapshotStore(tmp_path, b"k" * 32)
+        return SnapshotStore(tmp_path, Keys(b"k" * 32))
 
     plain, all_of_it = counted(lambda: None, undo)
     first, again = counted(store, undo)
@@ -383,7 +390,12 @@ def test_a_shortcut_saves_the_reading_and_a_damaged_one_costs_only_time(tmp_path
     kept.write_bytes(kept.read_bytes()[:-1])
     damaged, everything = counted(store, undo)
     assert everything == len(log)
-    for one in (first, prepared, damaged):
+    (kept,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    kept.unlink()
+    store().within(str(kept.parent.relative_to(tmp_path))).put(CRASHES)
+    harmful, everything = counted(store, undo)
+    assert everything == len(log)
+    for one in (first, prepared, damaged, harmful):
         assert one.slot.fingerprint() == plain.slot.fingerprint()
 
 

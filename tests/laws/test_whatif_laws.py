@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headrace import adopting, checkpoint
 from headrace.contracts.codec import encode
 from headrace.contracts.events import ContractAdopted, Label, LearningFrozen, ModelDeployed, Observation
 from headrace.contracts.left_out import parse
@@ -26,9 +27,10 @@ from headrace.replay.plan import Bound, Candidate, Plan
 from headrace.replay.report import document
 from headrace.replay.running import Workbench, run_all
 from headrace.replay.whatif import PartitionReplay, run, spans
+from headrace.signing import Keys
 from services.scoring.processor import ScoringProcessor
 
-KEY = b"k" * 32
+KEYS = Keys(b"k" * 32)
 LOGISTIC = {
     "model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"],
     "features": [{"name": "late", "kind": "rate", "of": "label", "by": ["entity"], "window_seconds": 60}],
@@ -106,7 +108,7 @@ def report(
     history: Any, plan: Plan, contract: StreamContract = CONTRACT, processes: int = 1
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(Path(folder) / "bench", KEY)
+        bench = Workbench(Path(folder) / "bench", KEYS)
         changed = plans.check(plan, contract)
         read, counted = run_all(history, plan, contract, bench, lambda *_: None, processes=processes)
         return document(plan, changed, read, counted)
@@ -166,8 +168,9 @@ def test_batches_and_interruptions_change_no_byte(
     plan = Plan("s", candidates("live", "tree"), thresholds=[0.3, 0.6], **bounds)
     whole = report(MemoryHistory(broker), plan, contract)
     assert report(Cut(MemoryHistory(broker), most), plan, contract) == whole
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Workbench(Path(folder), KEY)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adopting, "loads", checkpoint.loads)  # a child for each of these would take too long
+        bench = Workbench(Path(folder), KEYS)
         log = Cut(MemoryHistory(broker), most)
         [span] = spans(log, "s")
         replay = PartitionReplay(plan, contract, span)

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from headrace import signing
 from headrace.contracts.cleanse import Cleanser
 from headrace.contracts.topics import (
     INBOX,
@@ -25,6 +24,8 @@ from headrace.errors import Transient
 from headrace.memory import POINTS, Crash, MemoryBroker, MemoryHost, MemorySnapshots
 from headrace.processor import BY_KEY, Processor
 from headrace.recovery import Place, folder_of
+from headrace.signatures import LEAST_SECRET_BYTES
+from headrace.signing import Keys
 from services.ingest.domain.lines import cleanse
 from services.ingest.processor import InboxProcessor
 from services.monitor.processor import Summariser, WindowShape
@@ -79,7 +80,7 @@ class FaultySnapshots(MemorySnapshots):
         self,
         blobs: dict[str, bytes] | None = None,
         folder: str = "",
-        strangers: list[bytes] | None = None,
+        strangers: list[Keys] | None = None,
         spoilt: set[str] | None = None,
     ) -> None:
         super().__init__(blobs=blobs, folder=folder)
@@ -102,7 +103,7 @@ class FaultySnapshots(MemorySnapshots):
     def spoil(self, place: str, how: str) -> None:
         """Do something to the newest snapshot of a place (the last one stored), or to all of them."""
         if how == "foreign":
-            self.strangers.append(b"another key".ljust(signing.MIN_KEY_BYTES))
+            self.strangers.append(Keys(b"another key".ljust(LEAST_SECRET_BYTES)))
             return
         names = [name for name in self.blobs if name.startswith(place)]
         for name in names if how == "all lost" else names[-1:]:

@@ -21,7 +21,6 @@ from headrace import checkpoint
 from headrace.errors import Unusable
 from headrace.fold.features import FeaturePlan, check_features
 
-KEY = bytes(range(32))
 ROOT = Path(__file__).parents[2]
 
 

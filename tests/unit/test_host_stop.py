@@ -8,6 +8,7 @@ import pytest
 from headrace.kafka import host as hosts
 from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.processor import Batch, Outputs
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from headrace.step import Run
 
@@ -54,7 +55,7 @@ def test_a_stop_in_the_middle_of_a_recovery_takes_no_offset_back(
         HostSettings("nowhere:1", "group", "one"),
         lambda _topic, _partition: Still(),
         list,
-        snapshots=SnapshotStore(tmp_path, b"k" * 32),
+        snapshots=SnapshotStore(tmp_path, Keys(b"k" * 32)),
     )
     done = Run(Still(), position=70, silent_until=70)
     done.since_snapshot = 5

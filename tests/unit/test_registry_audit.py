@@ -1,5 +1,6 @@
 """The audit trail: every change leaves one record, and whatever is done to the records later is found and named."""
 
+import hmac
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from headrace.contracts.codec import encode
 from headrace.contracts.left_out import LeftOut
 from headrace.contracts.stream import Field, StreamContract, from_dict
 from headrace.errors import Unusable
+from headrace.signatures import Trusted
+from headrace.trail import Examination, opened_head
 from services.registry.database import Database
 from services.registry.decisions import Absent
 from services.registry.domain import rollouts
-from services.registry.domain.audit import EMPTY, By, Change, Examination, Head, Record, Seal
+from services.registry.domain.audit import EMPTY, By, Change, Head, Record, Seal
 from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.rollouts import Plan, Rollout, Turn
 from services.registry.rollouts import RolloutStore
@@ -58,9 +61,9 @@ def found(
     records: list[Record], heads: list[bytes] | None = None, seal: Seal = SEAL
 ) -> tuple[int, str] | None:
     """(number, what is wrong) of the first bad record."""
-    examination = Examination(seal, heads or [])
+    examination = Examination(map(seal.opened, heads or []))
     ordered = sorted(records, key=lambda record: record.sequence)  # as the table gives them
-    while ordered and examination.read(ordered[:3]):
+    while ordered and examination.read(ordered[:3], seal.wrote):
         ordered = ordered[3:]
     fault = examination.end()
     return None if fault is None else (fault.sequence, fault.wrong)
@@ -163,14 +166,30 @@ def test_announcements_that_are_not_the_registrys_are_counted_and_believed_in_no
         b"\xff",
         encode(SEAL.head(head_of(records[2])))[:-3] + b'"}',
     ]
-    examination = Examination(SEAL, announced(records) + junk)
-    assert examination.read(records)
+    examination = Examination(map(SEAL.opened, announced(records) + junk))
+    assert examination.read(records, SEAL.wrote)
     assert examination.end() is None
     assert (examination.heads, examination.strange_heads, examination.announced) == (3, len(junk), 3)
     head = SEAL.head(head_of(records[1]))
     assert SEAL.opened(encode(msgspec.structs.replace(head, sequence=9))) is None
     assert SEAL.opened(encode(msgspec.structs.replace(head, signature="é"))) is None
     assert head.signature != records[1].digest
+
+
+def test_heads_from_before_there_were_public_keys_are_still_the_registrys() -> None:
+    """As the registry announced them then, byte for byte; with the secret alone they can be told from forged ones."""
+    head = {"sequence": 2, "digest": "d" * 64, "at": 7, "signature": ""}
+    derived = hmac.digest(b"k" * 32, b"checkpoint", "sha256")
+    signature = hmac.digest(derived, msgspec.json.encode(head), "sha256").hex()
+    older = msgspec.json.encode({**head, "signature": signature})
+    opened = SEAL.opened(older)
+    assert opened is not None
+    assert (opened.sequence, opened.digest) == (2, "d" * 64)
+    assert opened_head(Trusted([SEAL.public]), older) is None
+    assert OTHER.opened(older) is None
+    for field, value in {"sequence": 3, "digest": "e" * 64, "at": 8}.items():
+        assert SEAL.opened(msgspec.json.encode({**head, "signature": signature, field: value})) is None
+    assert SEAL.opened(msgspec.json.encode({**head, "signature": signature, "key": SEAL.public.id})) is None
 
 
 def test_a_key_that_is_too_short_is_refused() -> None:

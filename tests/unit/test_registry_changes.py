@@ -133,7 +133,7 @@ def test_a_message_is_one_only_of_who_has_the_key() -> None:
         assert opened(SEAL, encode(msgspec.structs.replace(good, **{field: value}))) is None, field
         assert opened(None, encode(msgspec.structs.replace(good, **{field: value}))) is not None
     assert opened(Seal(bytes(32)), encode(good)) is None
-    head = SEAL.signature("checkpoint", encode(message))
+    head = SEAL.sign("audit head", encode(message))
     assert opened(SEAL, encode(msgspec.structs.replace(good, signature=head))) is None
     for nothing in (None, b"", b"{}", b"\xff", encode({"sequence": "x"})):
         assert opened(None, nothing) is None

@@ -8,11 +8,12 @@ ROOM_BYTES = 10_000
 LITTLE_ROOM = f"""
 import resource, sys
 from pathlib import Path
+from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 
 resource.setrlimit(resource.RLIMIT_FSIZE, ({ROOM_BYTES}, {ROOM_BYTES}))
 folder = Path(sys.argv[1])
-store = SnapshotStore(folder, b"k" * 32)
+store = SnapshotStore(folder, Keys(b"k" * 32))
 try:
     store.put(b"x" * 2 * {ROOM_BYTES})
 except OSError as error:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from headrace.contracts.events import Snapshot
 from headrace.errors import Unusable
-from headrace.signing import secret_key
+from headrace.signing import Keys, secret_key
 from headrace.snapshots import MOST_KEPT, NEWEST_KEPT, SnapshotStore, thinned
 
-KEY = b"k" * 32
+KEYS = Keys(b"k" * 32)
 
 
 def taken(offset: int) -> Snapshot:
@@ -44,13 +44,13 @@ def test_old_snapshots_are_spread_over_the_log() -> None:
 
 
 def test_a_state_comes_back_and_a_damaged_or_foreign_one_is_refused(tmp_path: Path) -> None:
-    store = SnapshotStore(tmp_path, KEY).within("group/s.log/0")
+    store = SnapshotStore(tmp_path, KEYS).within("group/s.log/0")
     digest, size = store.put(b"state")
     assert store.get(digest) == b"state"
     path = tmp_path / "group/s.log/0" / digest
     assert path.stat().st_size == size
     with pytest.raises(Unusable, match="another key"):
-        SnapshotStore(tmp_path, b"x" * 32).within("group/s.log/0").get(digest)
+        SnapshotStore(tmp_path, Keys(b"x" * 32)).within("group/s.log/0").get(digest)
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     with pytest.raises(Unusable, match="damaged"):
@@ -62,7 +62,7 @@ def test_a_state_comes_back_and_a_damaged_or_foreign_one_is_refused(tmp_path: Pa
 
 def test_a_pointer_names_nothing_outside_the_folder(tmp_path: Path) -> None:
     """Pointers are read from a topic; a device that never ends, say, must not be read into memory."""
-    store = SnapshotStore(tmp_path / "snapshots", KEY)
+    store = SnapshotStore(tmp_path / "snapshots", KEYS)
     (tmp_path / "snapshots").mkdir()
     outside = tmp_path / "outside"
     outside.write_bytes(b"something")
@@ -72,7 +72,7 @@ def test_a_pointer_names_nothing_outside_the_folder(tmp_path: Path) -> None:
 
 
 def test_storing_a_damaged_state_again_mends_it(tmp_path: Path) -> None:
-    store = SnapshotStore(tmp_path, KEY)
+    store = SnapshotStore(tmp_path, KEYS)
     digest, _ = store.put(b"state")
     (tmp_path / digest).write_bytes(b"damaged")
     assert store.put(b"state")[0] == digest
@@ -80,14 +80,14 @@ def test_storing_a_damaged_state_again_mends_it(tmp_path: Path) -> None:
 
 
 def test_a_sweep_removes_what_nobody_names_and_half_files(tmp_path: Path) -> None:
-    store = SnapshotStore(tmp_path, KEY).within("group")
+    store = SnapshotStore(tmp_path, KEYS).within("group")
     kept, lost = store.put(b"kept")[0], store.put(b"lost")[0]
     (tmp_path / "group" / "x.1.part").write_bytes(b"half")
-    other = SnapshotStore(tmp_path, KEY).within("other").put(b"others")[0]
+    other = SnapshotStore(tmp_path, KEYS).within("other").put(b"others")[0]
     store.sweep({kept})
     assert store.get(kept) == b"kept"
     assert [path.name for path in (tmp_path / "group").iterdir()] == [kept]
-    assert SnapshotStore(tmp_path, KEY).within("other").get(other) == b"others"
+    assert SnapshotStore(tmp_path, KEYS).within("other").get(other) == b"others"
     with pytest.raises(Unusable):
         store.get(lost)
 

@@ -3,28 +3,27 @@
 Each record carries a MAC (HMAC-SHA256 with the registry's audit key) over its own canonical JSON, in which the MAC of
 the record before it stands. So nobody without the key can alter a record, take one out, move one or add one without
 its being found. What the chain alone cannot show is that its end is missing: therefore its head is announced outside
-the database after each change (`AuditHead`, signed with a key of its own), and `Examination` holds the chain against
-every head that was ever announced.
+the database after each change (`AuditHead`), and `headrace.trail` holds the chain against every head that was ever
+announced. Heads are signed with Ed25519, so that others can verify them: the private key is derived from the secret.
 """
 
 import hmac
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from headrace.contracts.codec import decode_audit_head, encode
+from headrace.contracts.codec import decode_audit_head
 from headrace.contracts.events import AuditHead
 from headrace.errors import Unusable
+from headrace.signatures import PublicKey, Signer, Trusted
+from headrace.trail import GENESIS, opened_head, signed_head
 from services.registry.domain.lifecycle import Deployed, LineUp
 from services.registry.domain.rollouts import Rollout
 
-GENESIS = "0" * 64
-"""What the first record follows."""
 LONGEST_REASON = 500
-LEAST_KEY_BYTES = 32
+SIGNER = "registry"
 
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
@@ -81,12 +80,17 @@ class Change:
 
 
 class Seal:
-    """What only the holder of the key can make. key: at least 32 secret bytes."""
+    """What only the holder of the key can make. key: at least 32 secret bytes. Raises `Unusable` if they are fewer."""
 
     def __init__(self, key: bytes) -> None:
-        if len(key) < LEAST_KEY_BYTES:
-            raise Unusable(f"an audit key has at least {LEAST_KEY_BYTES} bytes")
         self._key = key
+        self._signer = Signer(key, SIGNER)
+        self._trusted = Trusted([self._signer.public])
+
+    @property
+    def public(self) -> PublicKey:
+        """What verifies the signatures."""
+        return self._signer.public
 
     def record(self, head: Head, at_ms: int, by: By, change: Change) -> Record:
         """The record that follows `head`."""
@@ -117,101 +121,38 @@ class Seal:
 
     def head(self, head: Head) -> AuditHead:
         """A chain's end, signed, to be announced. The same end gives the same announcement."""
-        unsigned = AuditHead(head.sequence, head.digest, head.at_ms)
-        return msgspec.structs.replace(unsigned, signature=self._signature(unsigned))
+        return signed_head(self._signer, AuditHead(head.sequence, head.digest, head.at_ms))
 
     def opened(self, announced: bytes) -> AuditHead | None:
         """An announced head; None if it was not signed with this key."""
+        return opened_head(self._trusted, announced) or self._opened_older(announced)
+
+    def sign(self, purpose: str, message: bytes) -> str:
+        """What only the holder of the key can write under a message; hexadecimal."""
+        return self._signer.sign(purpose, message).hex()
+
+    def signed(self, purpose: str, message: bytes, signature: str) -> bool:
+        """Whether it was written under the message so."""
+        try:
+            self._trusted.check(self.public.id, purpose, bytes.fromhex(signature), message)
+        except (ValueError, Unusable):
+            return False
+        return True
+
+    def _opened_older(self, announced: bytes) -> AuditHead | None:
+        """A head from before they were signed with Ed25519. Topics keep it for ever, and its MAC takes the same secret.
+
+        Who has only the public key does not believe it.
+        """
         try:
             head = decode_audit_head(announced)
         except msgspec.DecodeError:
             return None
-        return head if _same(head.signature, self._signature(head)) else None
-
-    def signature(self, purpose: str, message: bytes) -> str:
-        """What only the holder of the key can write under a message.
-
-        Another key for another purpose: a head can never pass for a record, nor a record for a head.
-        """
-        return _mac(_mac(self._key, purpose.encode()).digest(), message).hexdigest()
-
-    def signed(self, purpose: str, message: bytes, signature: str) -> bool:
-        """Whether it was written under the message so."""
-        return _same(signature, self.signature(purpose, message))
-
-    def _signature(self, head: AuditHead) -> str:
-        return self.signature("checkpoint", encode(msgspec.structs.replace(head, signature="")))
-
-
-Wrong = Literal["missing", "altered", "detached", "replaced", "cut"]
-
-
-class Fault(NamedTuple):
-    """The first record that is not as it was written. sequence: its number; wrong: how; says: the same for people."""
-
-    sequence: int
-    wrong: Wrong
-    says: str
-
-
-class Examination:
-    """Reads a chain from its first record on, in order, and stops at the first fault.
-
-    heads: everything that was announced, in any order, read before the chain was: whoever appends meanwhile makes the
-    chain longer than what was announced, never shorter.
-    """
-
-    def __init__(self, seal: Seal, heads: Iterable[bytes]) -> None:
-        self._seal = seal
-        self._announced: dict[int, set[str]] = {}
-        self.heads = 0
-        """Announcements that were signed with the key, those made twice too."""
-        self.strange_heads = 0
-        """Announcements that were not."""
-        self.head = EMPTY
-        self.fault: Fault | None = None
-        for announced in heads:
-            head = seal.opened(announced)
-            if head is None:
-                self.strange_heads += 1
-            else:
-                self.heads += 1
-                self._announced.setdefault(head.sequence, set()).add(head.digest)
-
-    @property
-    def announced(self) -> int:
-        """Number of the last record that an announcement covers."""
-        return max(self._announced, default=0)
-
-    def read(self, records: Iterable[Record]) -> bool:
-        """Examine the next records; False once there is a fault."""
-        for record in records:
-            self.fault = self._wrong(record)
-            if self.fault is not None:
-                return False
-            self.head = Head(record.sequence, record.digest, record.at_ms)
-        return True
-
-    def end(self) -> Fault | None:
-        """There are no more records: the first fault, if there is any."""
-        if self.fault is None and self.announced > self.head.sequence:
-            first = self.head.sequence + 1
-            self.fault = Fault(
-                first, "cut", f"the table ends before it, though record {self.announced} was announced"
-            )
-        return self.fault
-
-    def _wrong(self, record: Record) -> Fault | None:
-        number = self.head.sequence + 1
-        if record.sequence != number:
-            return Fault(number, "missing", f"it is missing: the next one is {record.sequence}")
-        if not self._seal.wrote(record):
-            return Fault(number, "altered", "its digest is wrong: altered, or not written with this key")
-        if record.previous != self.head.digest:
-            return Fault(number, "detached", f"it does not follow record {number - 1} as that is now")
-        if self._announced.get(number, {record.digest}) != {record.digest}:
-            return Fault(number, "replaced", "another record was announced under its number")
-        return None
+        message = msgspec.json.encode(
+            {"sequence": head.sequence, "digest": head.digest, "at": head.at, "signature": ""}
+        )
+        made = _mac(_mac(self._key, b"checkpoint").digest(), message).hexdigest()
+        return head if not head.key and _same(head.signature, made) else None
 
 
 def moved(before: LineUp, after: LineUp) -> tuple[dict[str, Any], dict[str, Any]]:

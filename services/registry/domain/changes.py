@@ -1,8 +1,8 @@
 """Changes of the registry as messages: rows as lines of text, cut into parts that a topic takes, put together again.
 
-Every message is signed with the audit trail's secret (a key of its own is derived from it): whoever can write to the
-topic still cannot put a model on a stream of a registry that is made again from it. A change may be written twice, by
-two registries or after a crash, and another registry may use the topic: what was read before and what was signed by
+Every message is signed with the audit trail's key (Ed25519, for a purpose of its own): whoever can write to the topic
+still cannot put a model on a stream of a registry that is made again from it. A change may be written twice, by two
+registries or after a crash, and another registry may use the topic: what was read before and what was signed by
 somebody else is passed over. A change that is missing is not: what comes after it would make another registry.
 """
 
@@ -52,7 +52,7 @@ def beside(line: Line, schema: str) -> RowsWritten:
 
 def sealed(seal: Seal, told: RowsWritten) -> RowsWritten:
     """The message with its signature."""
-    return msgspec.structs.replace(told, signature=seal.signature(PURPOSE, _unsigned(told)))
+    return msgspec.structs.replace(told, signature=seal.sign(PURPOSE, _unsigned(told)))
 
 
 def opened(seal: Seal | None, value: bytes | None) -> RowsWritten | None:

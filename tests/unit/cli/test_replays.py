@@ -10,6 +10,7 @@ from headrace.cli.main import app
 from headrace.history import Bounds
 from headrace.memory import MemoryHistory
 from headrace.replay import running
+from headrace.signing import Keys
 from tests.unit.replay.streams import PLAIN, SCALED, contract_of, lived
 
 
@@ -116,7 +117,7 @@ def test_fresh_takes_nothing_away_from_one_that_is_running(run, bayes, home, mon
     run("--model", bayes, code=130)
     [folder] = (home.path / "replays").iterdir()
     before = sorted(path.name for path in folder.iterdir())
-    with running.Workbench(folder, b"k" * 32).alone():
+    with running.Workbench(folder, Keys(b"k" * 32)).alone():
         said = run("--model", bayes, "--fresh", code=1).stderr
     assert "the same replay is running in another process" in said
     assert sorted(path.name for path in folder.iterdir()) == before

@@ -12,9 +12,10 @@ from headrace.replay import plan as plans
 from headrace.replay.plan import Candidate, Plan
 from headrace.replay.report import document
 from headrace.replay.running import Workbench, run_all
+from headrace.signing import Keys
 from services.scoring.processor import ScoringProcessor
 
-KEY = b"k" * 32
+KEYS = Keys(b"k" * 32)
 HOUR = 3_600_000
 START = 1_357_000_000_000 - 1_357_000_000_000 % HOUR
 HOSTILE = "<script>alert('x')</script>\"&"
@@ -94,6 +95,6 @@ def asked(task: str, **more: Any) -> Plan:
 def report(folder: Any, broker: MemoryBroker, plan: Plan, contract: StreamContract) -> dict[str, Any]:
     """The document of a replay."""
     changed = plans.check(plan, contract)
-    bench = Workbench(folder, KEY)
+    bench = Workbench(folder, KEYS)
     read, counted = run_all(MemoryHistory(broker), plan, contract, bench, lambda *_: None, processes=1)
     return document(plan, changed, read, counted, "headrace replay s --model live")
