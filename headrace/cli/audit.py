@@ -53,7 +53,10 @@ def key(
         from headrace.signatures import Signer
         from headrace.signing import secret_key
 
-        public = Signer(secret_key(home.path / "snapshot.key"), f"states-of-{platform.node()}").public
+        secret = home.path / "snapshot.key"
+        if not secret.is_file():
+            raise Unusable(f"nothing has signed a state here yet: there is no {secret}")
+        public = Signer(secret_key(secret), f"states-of-{platform.node()}").public
         found = {"id": public.id, "public_key": public.raw.hex(), "name": public.name}
     else:
         with client_of(home) as client:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace.signatures import Signer
+from headrace.signing import Keys
 from tests.end_to_end.system import System
 from tests.end_to_end.test_any_stream import MODELS, command, made_up
 
@@ -53,6 +54,8 @@ def test_who_changed_what_and_why_and_whether_that_is_intact(system: System, tmp
 
 def test_whoever_has_the_public_key_can_verify_what_was_announced(system: System, tmp_path: Path) -> None:
     printed = command(system, "audit", "key")
+    states = command(system, "audit", "key", "--states")
+    assert states["id"] == Keys.at(system.home.path / "snapshot.key").signer.public.id != printed["id"]
     auditor = tmp_path / "auditor.pub"
     auditor.write_text(f"# the registry's\n{printed['public_key']} {printed['name']}\n", encoding="utf-8")
     verify = ("audit", "verify", "--public-key", str(auditor))

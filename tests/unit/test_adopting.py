@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import subprocess
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,20 @@ def test_a_state_that_harms_who_loads_it_is_refused_and_named(
     assert re.search(says, said), said
     assert loaded == []  # here
     assert not (tmp_path / "harmed").exists()
+
+
+def test_the_child_is_told_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, str] = {}
+
+    def run(command: list[str], *, env: dict[str, str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        told.update(env)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setenv("HEADRACE_API_KEY", "hr_secret")
+    monkeypatch.setattr(subprocess, "run", run)
+    adopting.loads(checkpoint.dumps([1]))
+    assert "PATH" in told
+    assert "hr_secret" not in told.values()
 
 
 def test_who_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
