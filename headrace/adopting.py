@@ -25,6 +25,8 @@ WALL_SHARE = 4.0
 MEMORY_MB = 512.0
 MEMORY_A_MB = 128.0
 """A naive Bayes takes 48 times what it is pickled to, as what can be made again is left out (`headrace.checkpoint`)."""
+TOLD = ("PATH", "PYTHON", "LD_LIBRARY_PATH", "DYLD_", "HOME", "LANG", "LC_", "TMPDIR")
+"""How the names begin of what the child is told of its surroundings."""
 
 _log = logging.getLogger("headrace.adopting")  # on stderr wherever it is: stdout may be a program's
 
@@ -58,7 +60,7 @@ def loads(state: bytes) -> Any:
             input=state,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**child.environment(), "OPENBLAS_NUM_THREADS": "1"},  # each thread would count as memory
+            env={**_told(), "OPENBLAS_NUM_THREADS": "1"},  # each thread would count as memory
             timeout=WALL_SHARE * limits[0],
             check=False,
         )
@@ -69,6 +71,11 @@ def loads(state: bytes) -> Any:
     if done.returncode:
         raise Unusable(f"a process of its own could not open it: {_why(done)}")
     return checkpoint.loads(state)
+
+
+def _told() -> dict[str, str]:
+    """What Python needs to find its modules, and no more: the archive's credentials stand there too."""
+    return {name: value for name, value in child.environment().items() if name.startswith(TOLD)}
 
 
 def _why(done: "subprocess.CompletedProcess[bytes]") -> str:

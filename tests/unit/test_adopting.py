@@ -73,11 +73,12 @@ def test_the_child_is_told_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
         told.update(env)
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setenv("HEADRACE_API_KEY", "hr_secret")
+    monkeypatch.setenv("HEADRACE_API_KEY", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setattr(subprocess, "run", run)
     adopting.loads(checkpoint.dumps([1]))
     assert "PATH" in told
-    assert "hr_secret" not in told.values()
+    assert "secret" not in told.values()
 
 
 def test_who_takes_too_long_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
