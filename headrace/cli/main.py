@@ -25,6 +25,7 @@ from headrace.cli.retrain import retrain_app
 from headrace.cli.rollouts import rollouts_app
 from headrace.cli.streams import streams_app
 from headrace.cli.undo import undo
+from headrace.cli.value import payoff, value
 
 app = typer.Typer(
     name="headrace",
@@ -43,6 +44,8 @@ app.add_typer(registry_app, name="registry")
 app.add_typer(keys_app, name="key")
 for command in (versions, lineage, diff, card):
     models_app.command()(command)
+models_app.command()(payoff)
+app.command()(value)
 app.command()(rebuild)
 app.command()(why)
 app.command()(undo)

@@ -12,6 +12,7 @@ from headrace.cli.home import Home
 from headrace.cli.output import Output, guarded, places
 from headrace.cli.preparing import prepare_learnt
 from headrace.cli.streams import every
+from headrace.cli.value import PayoffFile, read_payoff
 from headrace.client import Client, calls
 from headrace.errors import Unusable
 
@@ -32,17 +33,21 @@ def deploy(
     name: Annotated[str, typer.Option(help="The model's name (default: the file's).")] = "",
     challenger: Annotated[bool, typer.Option("--challenger", help="Answers beside the champion.")] = False,
     learn_log: LearnLog = False,
+    payoff: PayoffFile = None,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Register a specification and put it on a stream, as champion unless --challenger."""
     home, output = Home.from_environment(), Output(as_json)
     role = "challenger" if challenger else "champion"
+    worth = None if payoff is None else read_payoff(payoff)
     with client_of(home) as client:
         model, version = register(client, specification, name, reason)
         if learn_log:
             prepare_learnt(home, output, client, stream, model, version)
-        answer = client.deploy(stream, model, version=version, role=role, learnt=learn_log, reason=reason)
+        answer = client.deploy(
+            stream, model, version=version, role=role, learnt=learn_log, payoff=worth, reason=reason
+        )
     output.answer(answer)
     output.say(
         f"{model} version {answer.get('version')} is {role} of {stream} "

@@ -11,6 +11,7 @@ from headrace.cli.home import Home
 from headrace.cli.models import LearnLog, latest, register
 from headrace.cli.output import Output, guarded
 from headrace.cli.preparing import prepare_learnt
+from headrace.cli.value import PayoffFile, read_payoff
 from headrace.client import Client
 from headrace.errors import Unusable
 
@@ -59,12 +60,14 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     guard_labels: Annotated[
         int, typer.Option(min=0, help="How long the old champion stays beside it.")
     ] = 10_000,
+    payoff: PayoffFile = None,
     approval: Annotated[bool, typer.Option("--approval", help="A second person has to approve.")] = False,
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Ask a model beside the champion; it takes the place if the labels say that it is better."""
     home, output = Home.from_environment(), Output(as_json)
+    worth = None if payoff is None else read_payoff(payoff)
     plan = {
         "warm_up_labels": warm_up if warm_up is not None else 0 if learn_log else 1_000,
         "error_rate": error_rate,
@@ -81,7 +84,7 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
             version = latest(client, chosen) if version is None else version
             prepare_learnt(home, output, client, stream, chosen, version)
         answer = client.begin_rollout(
-            stream, chosen, version=version, plan=plan, learnt=learn_log, reason=reason
+            stream, chosen, version=version, plan=plan, learnt=learn_log, payoff=worth, reason=reason
         )
     output.answer(answer)
     output.say(

@@ -100,10 +100,13 @@ class AsyncClient:
         version: int | None = None,
         role: str = "champion",
         learnt: bool = False,
+        payoff: Mapping[str, float] | None = None,
         reason: str = "",
     ) -> dict[str, Any]:
         """Put a model on a stream; it answers from the returned offsets on. learnt: the log has taught it by then."""
-        return await self._change(calls.deploy(stream, model, version, role, learnt=learnt), reason)
+        return await self._change(
+            calls.deploy(stream, model, version, role, learnt=learnt, payoff=payoff), reason
+        )
 
     async def change_deployment(
         self, stream: str, model: str, change: str, *, reason: str = ""
@@ -125,11 +128,12 @@ class AsyncClient:
         version: int | None = None,
         plan: dict[str, Any] | None = None,
         learnt: bool = False,
+        payoff: Mapping[str, float] | None = None,
         reason: str = "",
     ) -> dict[str, Any]:
         """Ask a model version beside the champion, and let it take its place if it is better (docs/rollouts.md)."""
         return await self._change(
-            calls.begin_rollout(stream, model, version, plan or {}, learnt=learnt), reason
+            calls.begin_rollout(stream, model, version, plan or {}, learnt=learnt, payoff=payoff), reason
         )
 
     async def turn_rollout(
@@ -137,6 +141,12 @@ class AsyncClient:
     ) -> dict[str, Any]:
         """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
         return await self._change(calls.turn_rollout(stream, rollout, action), reason)
+
+    async def set_payoff(
+        self, stream: str, payoff: Mapping[str, float] | None, *, model: str = "", reason: str = ""
+    ) -> dict[str, Any]:
+        """Say what the answers of a model are worth, or of all on the stream (None: nobody says it)."""
+        return await self._change(calls.set_payoff(stream, payoff, model), reason)
 
     async def begin_retraining(
         self, stream: str, document: dict[str, Any], *, reason: str = ""

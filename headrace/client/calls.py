@@ -100,12 +100,20 @@ def create_model(name: str, specification: dict[str, Any], description: str = ""
     return _post("registry", "/v1/models", document)
 
 
-def deploy(stream: str, model: str, version: int | None, role: str, *, learnt: bool = False) -> Call:
+def deploy(
+    stream: str,
+    model: str,
+    version: int | None,
+    role: str,
+    *,
+    learnt: bool = False,
+    payoff: Mapping[str, float] | None = None,
+) -> Call:
     """Put a model version (None: the latest) on a stream, as `champion` or `challenger`.
 
-    learnt: it begins with what the log would have taught it.
+    learnt: it begins with what the log would have taught it. payoff: what its answers are worth (docs/value.md).
     """
-    document = _chosen(model, version, learnt) | {"role": role}
+    document = _chosen(model, version, learnt, payoff) | {"role": role}
     return _post("registry", _stream(stream, "deployments"), document)
 
 
@@ -122,10 +130,16 @@ def rebuild_deployment(stream: str, model: str, without: Sequence[str]) -> Call:
 
 
 def begin_rollout(
-    stream: str, model: str, version: int | None, plan: dict[str, Any], *, learnt: bool = False
+    stream: str,
+    model: str,
+    version: int | None,
+    plan: dict[str, Any],
+    *,
+    learnt: bool = False,
+    payoff: Mapping[str, float] | None = None,
 ) -> Call:
-    """Begin to roll a model version (None: the latest) out; plan and learnt: see docs/rollouts.md."""
-    document = _chosen(model, version, learnt) | {"plan": plan}
+    """Begin to roll a model version (None: the latest) out; plan and learnt: see docs/rollouts.md, payoff: `deploy`."""
+    document = _chosen(model, version, learnt, payoff) | {"plan": plan}
     return _post("registry", _stream(stream, "rollouts"), document)
 
 
@@ -133,6 +147,14 @@ def turn_rollout(stream: str, number: int, action: str) -> Call:
     """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
     path = _stream(stream, f"rollouts/{number}/{action}")
     return Call("registry", "POST", path, b"{}", (("content-type", "application/json"),))
+
+
+def set_payoff(stream: str, payoff: Mapping[str, float] | None, model: str = "") -> Call:
+    """Say what the answers of a model are worth, or of all on the stream (None: nobody says it); docs/value.md."""
+    path = _stream(stream, f"deployments/{quote(model, safe='')}/payoff" if model else "payoff")
+    if payoff is None:
+        return Call("registry", "DELETE", path)
+    return _post("registry", path, dict(payoff))._replace(method="PUT")
 
 
 def begin_retraining(stream: str, document: dict[str, Any]) -> Call:
@@ -249,13 +271,17 @@ def _retry_after(text: str) -> float:
         return 1.0
 
 
-def _chosen(model: str, version: int | None, learnt: bool) -> dict[str, Any]:
+def _chosen(
+    model: str, version: int | None, learnt: bool, payoff: Mapping[str, float] | None
+) -> dict[str, Any]:
     """Which model is meant; what is left out is the registry's to choose."""
     chosen: dict[str, Any] = {"model": model}
     if version is not None:
         chosen["version"] = version
     if learnt:
         chosen["learnt"] = True
+    if payoff is not None:
+        chosen["payoff"] = dict(payoff)
     return chosen
 
 

@@ -105,10 +105,11 @@ class Client:
         version: int | None = None,
         role: str = "champion",
         learnt: bool = False,
+        payoff: Mapping[str, float] | None = None,
         reason: str = "",
     ) -> dict[str, Any]:
         """Put a model on a stream; it answers from the returned offsets on. learnt: the log has taught it by then."""
-        return self._change(calls.deploy(stream, model, version, role, learnt=learnt), reason)
+        return self._change(calls.deploy(stream, model, version, role, learnt=learnt, payoff=payoff), reason)
 
     def change_deployment(self, stream: str, model: str, change: str, *, reason: str = "") -> dict[str, Any]:
         """`promote`, `retire`, `freeze` or `unfreeze` a deployed model."""
@@ -128,14 +129,23 @@ class Client:
         version: int | None = None,
         plan: dict[str, Any] | None = None,
         learnt: bool = False,
+        payoff: Mapping[str, float] | None = None,
         reason: str = "",
     ) -> dict[str, Any]:
         """Ask a model version beside the champion, and let it take its place if it is better (docs/rollouts.md)."""
-        return self._change(calls.begin_rollout(stream, model, version, plan or {}, learnt=learnt), reason)
+        return self._change(
+            calls.begin_rollout(stream, model, version, plan or {}, learnt=learnt, payoff=payoff), reason
+        )
 
     def turn_rollout(self, stream: str, rollout: int, action: str, *, reason: str = "") -> dict[str, Any]:
         """`promote`, `roll-back`, `abort`, `approve`, `hold` or `resume` a rollout."""
         return self._change(calls.turn_rollout(stream, rollout, action), reason)
+
+    def set_payoff(
+        self, stream: str, payoff: Mapping[str, float] | None, *, model: str = "", reason: str = ""
+    ) -> dict[str, Any]:
+        """Say what the answers of a model are worth, or of all on the stream (None: nobody says it)."""
+        return self._change(calls.set_payoff(stream, payoff, model), reason)
 
     def begin_retraining(self, stream: str, document: dict[str, Any], *, reason: str = "") -> dict[str, Any]:
         """Let specifications race over a stream's log for the champion's place (docs/retraining.md)."""

@@ -241,7 +241,10 @@ class StreamAnnounced(msgspec.Struct, tag="stream", omit_defaults=True):
 
 
 class DeploymentAnnounced(msgspec.Struct, tag="deployment", omit_defaults=True):
-    """Registry: a model's place on a stream. Key: `deployment/S/M`. role "retired": it left."""
+    """Registry: a model's place on a stream. Key: `deployment/S/M`. role "retired": it left.
+
+    payoff: what its answers are worth (`contracts.payoff`), in its plain form; None: nobody has said.
+    """
 
     stream: str
     model: str
@@ -249,6 +252,7 @@ class DeploymentAnnounced(msgspec.Struct, tag="deployment", omit_defaults=True):
     role: Literal["champion", "challenger", "retired"]
     at: int
     digest: str
+    payoff: dict[str, float] | None = None
 
 
 Announcement = StreamAnnounced | DeploymentAnnounced

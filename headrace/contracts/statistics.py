@@ -83,9 +83,10 @@ class WindowSummary(msgspec.Struct, omit_defaults=True):
     start: first millisecond of the window, which is `length_seconds` long. through_offset: last record counted.
     closed: the window will not change any more; later records for it are `late`, and counted in the total only.
     final_before: windows of this partition that end at or before it are closed. watermark: largest event time seen.
-    undecodable: records that are no event of their topic. late, contract: in the total only. missing: observations
-    without that field (log). statuses: outcomes by status. answers (predictions) and quality (outcomes): by
-    `model@version`. rejected: by `rule/field`. Dictionaries are bounded; what does not fit is counted as `other`.
+    value_bytes: of the values of predictions and outcomes. undecodable: records that are no event of their topic. late,
+    contract: in the total only. missing: observations without that field (log). statuses: outcomes by status. answers
+    (predictions) and quality (outcomes): by `model@version`. rejected: by `rule/field`. Dictionaries are bounded; what
+    does not fit is counted as `other`.
     """
 
     stream: str
@@ -98,6 +99,7 @@ class WindowSummary(msgspec.Struct, omit_defaults=True):
     watermark: int | None = None
     final_before: int | None = None
     records: int = 0
+    value_bytes: int = 0
     undecodable: int = 0
     late: int = 0
     observations: int = 0

@@ -70,10 +70,19 @@ STATISTICS = TopicKind(
     "uncompressed",
 )
 
+USAGE = TopicKind(
+    "headrace.usage",
+    "stream/partition/length/start/life",
+    "processor time and memory by model",
+    "compact",
+    -1,
+    False,
+)
+
 SCORING_GROUP = "headrace.scoring"
 """Consumer group that folds the logs; its committed offsets say what has been answered, its snapshots bear its name."""
 
-PLATFORM_TOPICS = (REGISTRY, ALERTS, DRIFT, RETRAINS, AUDIT, CHANGES, STATISTICS)
+PLATFORM_TOPICS = (REGISTRY, ALERTS, DRIFT, RETRAINS, AUDIT, CHANGES, STATISTICS, USAGE)
 
 
 def check_stream_name(name: str) -> str:

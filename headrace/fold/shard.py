@@ -139,8 +139,7 @@ class Shard:
             first = self.canary
         asked: tuple[Asked, ...]
         if first is not None:
-            served = first.served(x, entity, at)
-            answer, score, probabilities = first.answer(served)
+            served, (answer, score, probabilities) = first.ask(x, entity, at)
             prediction = Prediction(
                 identity, entity, at, offset, first.model, first.version, answer, score, probabilities
             )
@@ -166,8 +165,8 @@ class Shard:
         first = asked[0][0] if asked else None
         for slot in self.slots.values():
             if slot is not first:
-                served = slot.served(observation.x, observation.entity, observation.at)
-                more.append((slot, served, slot.said(served)))
+                served, said = slot.ask(observation.x, observation.entity, observation.at)
+                more.append((slot, served, Answer(slot.model, slot.version, *said)))
         prediction.challengers = [said for _, _, said in more]
         return (*asked, *more)
 
@@ -250,9 +249,7 @@ class Shard:
     def _score_and_learn(self, waiting: Waiting, y: Scalar, at: int) -> None:
         entity = waiting.prediction.entity
         for slot, served, said in waiting.asked:
-            slot.settle(served, y, said)
-            if slot.plan is not None:
-                slot.plan.learn(waiting.x, entity, at, y)
+            slot.tell(waiting.x, entity, at, served, y, said)
 
     def _second_label(self, label: Label, offset: int) -> None:
         assert self.contract is not None

@@ -6,6 +6,7 @@ exactly the model that had never seen the bad example. When the copy was taken d
 batches and restarts do not either.
 """
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
@@ -27,7 +28,9 @@ JOURNAL_EXAMPLES = 4000
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder(tuple[Features, Scalar]).decode
 
-NO_ANSWER = (None, None, None)
+Said = tuple[Scalar | None, float | None, dict[str, float] | None]
+NO_ANSWER: Said = (None, None, None)
+MEASURED = ("clock", "ticks")
 
 
 class ModelSlot:
@@ -36,6 +39,11 @@ class ModelSlot:
     Bounds: a journal of `JOURNAL_EXAMPLES`, the features' and the metrics' own. The model has none but what its class
     declares: a linear model keeps a weight for every feature name it ever saw, a one-hot encoder every category.
     """
+
+    clock: Callable[[], int] | None = None
+    """Set from outside, for a while, by whoever wants to know how long the model works; never part of a state."""
+    ticks = 0
+    """What it worked while there was a clock."""
 
     def __init__(self, deployed: ModelDeployed, task: Task, since: int = -1) -> None:
         checked = specification.check(deployed.specification, task=task)
@@ -64,6 +72,33 @@ class ModelSlot:
         """Examples learnt since the copy was taken."""
         self._copy = b""
         self._take_copy()
+        self.clock = None
+        self.ticks = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in MEASURED}
+
+    def ask(self, x: Features, entity: str, at: int) -> tuple[Features, Said]:
+        """The features as served for `x`, and what the model says to them (see `answer`)."""
+        clock = self.clock
+        began = clock() if clock is not None else 0
+        served = x if self._takes_all else self.served(x, entity, at)
+        said = self.answer(served)
+        if clock is not None:
+            self.ticks += clock() - began
+        return served, said
+
+    def tell(
+        self, x: Features, entity: str, at: int, served: Features, y: Scalar, said: Answer | Prediction
+    ) -> None:
+        """The label of an observation that it was asked about: score what was said, learn."""
+        clock = self.clock
+        began = clock() if clock is not None else 0
+        self.settle(served, y, said)
+        if self.plan is not None:
+            self.plan.learn(x, entity, at, y)
+        if clock is not None:
+            self.ticks += clock() - began
 
     def served(self, x: Features, entity: str, at: int) -> Features:
         """The features this model sees for `x`; computed once and kept until the label comes."""
@@ -74,7 +109,7 @@ class ModelSlot:
             return chosen
         return {**chosen, **self.plan.compute(x, entity, at)}
 
-    def answer(self, x: Features) -> tuple[Scalar | None, float | None, dict[str, float] | None]:
+    def answer(self, x: Features) -> Said:
         """(answer, score, probabilities) for `x`; all None if the model cannot say (failures are counted)."""
         try:
             if self.task == "binary" and self._has_probabilities:
@@ -100,7 +135,7 @@ class ModelSlot:
         self.failures += 1
         return NO_ANSWER
 
-    def _answer_multiclass(self, x: Features) -> tuple[Scalar | None, None, dict[str, float] | None]:
+    def _answer_multiclass(self, x: Features) -> Said:
         probabilities = self._estimator.predict_proba_one(x)
         if not probabilities:
             return NO_ANSWER
@@ -110,7 +145,7 @@ class ModelSlot:
         best = max(probabilities, key=probabilities.get)
         return best, None, {str(name): float(p) for name, p in probabilities.items()}
 
-    def _answer_plainly(self, x: Features) -> tuple[Scalar | None, None, None]:
+    def _answer_plainly(self, x: Features) -> Said:
         """Regressors, and classifiers that only name a class."""
         value = self._estimator.predict_one(x)
         if value is None:
@@ -121,11 +156,6 @@ class ModelSlot:
                 raise ValueError("not a finite number")
         self.answered += 1
         return value, None, None
-
-    def said(self, x: Features) -> Answer:
-        """The answer as a challenger's struct."""
-        answer, score, probabilities = self.answer(x)
-        return Answer(self.model, self.version, answer, score, probabilities)
 
     def settle(self, x: Features, y: Scalar, said: Answer | Prediction) -> None:
         """Score what was said on the label, then learn, on the features as served.
@@ -156,6 +186,13 @@ class ModelSlot:
         for example in self._journal:
             self._estimator.learn_one(*_unpack(example))
         self._take_copy()  # what fails once may fail often
+
+    def state_bytes(self) -> int:
+        """Bytes that the model takes where it is stored, as of its last copy, and its features by key now.
+
+        The model is not pickled for it: CPython looks attributes up more slowly in whatever has been pickled.
+        """
+        return len(self._copy) + (0 if self.plan is None else len(checkpoint.dumps(self.plan)))
 
     def fingerprint(self) -> str:
         """sha256 of the model's state, equal for equal states in any process."""

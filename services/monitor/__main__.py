@@ -24,11 +24,15 @@ from services.monitor.agents import build_app, failures, recover
 from services.monitor.api import build_routes
 from services.monitor.control import ControlPlane
 from services.monitor.domain.tables import Tables
+from services.monitor.domain.usage import UsageTable
 from services.monitor.host import build_host
 from services.monitor.metrics import MonitorMetrics
 from services.monitor.settings import MonitorSettings
+from services.monitor.value_api import build_value_routes
+from services.monitor.valuing import ValueMetrics, Valuing
 
 REFRESH_SECONDS = 2.0
+VALUE_SECONDS = 10.0
 STOP_SECONDS = 4.0
 
 
@@ -71,6 +75,12 @@ def _run(settings: MonitorSettings) -> int:
     follower.start()
     registry = CollectorRegistry()
     metrics = MonitorMetrics(registry)
+    value_metrics = ValueMetrics(registry)
+    valuing = Valuing(
+        UsageTable(settings.window_seconds, windows_kept=settings.windows_kept),
+        settings.prices,
+        lambda: follower.deployments,
+    )
     host = build_host(settings, follower, metrics.observe)
     planes = BothPlanes(host)
     started = asyncio.Event()
@@ -86,6 +96,7 @@ def _run(settings: MonitorSettings) -> int:
         await faust_app.start()
         chores = [
             asyncio.create_task(_refresh(metrics, control, planes)),
+            asyncio.create_task(_value(settings.bootstrap, valuing, value_metrics, control, planes)),
             asyncio.create_task(_watch(settings.bootstrap, faust_app, control, planes)),
         ]
         started.set()
@@ -109,6 +120,7 @@ def _run(settings: MonitorSettings) -> int:
         metrics=registry,
     )
     app.include_router(build_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)))
+    app.include_router(build_value_routes(control.tables, valuing))
     try:
         return serve_with_host(app, planes, address=settings.host, port=settings.port)
     finally:
@@ -123,6 +135,23 @@ async def _refresh(metrics: MonitorMetrics, control: ControlPlane, planes: BothP
     except Exception as error:  # metrics that stand still look like a world that does
         planes.fail(f"the metrics cannot be refreshed: {error!r}")
         raise
+
+
+async def _value(
+    bootstrap: str, valuing: Valuing, metrics: ValueMetrics, control: ControlPlane, planes: BothPlanes
+) -> None:
+    following = asyncio.create_task(valuing.follow(bootstrap))
+    try:
+        while True:
+            await asyncio.wait({following}, timeout=VALUE_SECONDS)
+            if following.done():
+                following.result()
+            metrics.refresh(control.tables, valuing)
+    except Exception as error:  # costs that stand still look like a model that is free
+        planes.fail(f"usage cannot be followed: {error!r}")
+        raise
+    finally:
+        following.cancel()
 
 
 async def _watch(bootstrap: str, faust_app: Any, control: ControlPlane, planes: BothPlanes) -> None:

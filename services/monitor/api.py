@@ -17,7 +17,7 @@ from services.monitor.domain.tables import StreamTable
 from services.monitor.domain.views import total_view, window_view
 
 WINDOWS_AT_ONCE = 1_000
-_FIRST, _LAST = -(1 << 62), 1 << 62
+FIRST, LAST = -(1 << 62), 1 << 62
 
 
 def build_routes(control: ControlPlane, save: Callable[[list[Rule]], None]) -> APIRouter:
@@ -46,7 +46,7 @@ def build_routes(control: ControlPlane, save: Callable[[list[Rule]], None]) -> A
     ) -> dict[str, Any]:
         """Windows with a start in [from, to), oldest first, at most `limit` of the newest."""
         table = table_of(stream)
-        starts = table.between(_time(start, "from", _FIRST), _time(end, "to", _LAST))
+        starts = table.between(read_time(start, "from", FIRST), read_time(end, "to", LAST))
         return {
             "stream": stream,
             "window_seconds": table.length_seconds,
@@ -126,7 +126,8 @@ def _plain_alert(alert: Any) -> dict[str, Any]:
     return {name: getattr(alert, name) for name in alert.__struct_fields__}
 
 
-def _time(given: str | None, where: str, default: int) -> int:
+def read_time(given: str | None, where: str, default: int) -> int:
+    """Milliseconds since 1970 from a parameter; `default` if it was not given. Raises `Unusable`."""
     if given is None or not given:
         return default
     try:

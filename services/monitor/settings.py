@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.monitor.domain.value import Prices
 from services.monitor.processor import WindowShape
 
 
@@ -42,6 +43,18 @@ class MonitorSettings(BaseSettings):
     """Records between two snapshots of a partition; 0 takes none."""
     silent_seconds: float = Field(60.0, gt=0, validation_alias="HEADRACE_MONITOR_SILENT_SECONDS")
     """After so long without a word from a partition, windows are judged without waiting for it."""
+    price_cpu_hour: float = Field(0.0, ge=0, allow_inf_nan=False, validation_alias="HEADRACE_PRICE_CPU_HOUR")
+    """What an hour of processor time costs; 0: it is shown, not charged."""
+    price_memory_gb_hour: float = Field(
+        0.0, ge=0, allow_inf_nan=False, validation_alias="HEADRACE_PRICE_MEMORY_GB_HOUR"
+    )
+    """What holding a GB of model state for an hour costs."""
+    price_gb_written: float = Field(
+        0.0, ge=0, allow_inf_nan=False, validation_alias="HEADRACE_PRICE_GB_WRITTEN"
+    )
+    """What writing a GB of predictions, outcomes and snapshots, and keeping it, costs."""
+    currency: str = Field("", max_length=16, validation_alias="HEADRACE_PRICE_CURRENCY")
+    """The currency of prices and payoffs: a name that is shown."""
     rules: Path | None = Field(None, validation_alias="HEADRACE_MONITOR_RULES")
     """The rules file (YAML); by default `monitor-rules.yaml` in the home folder."""
 
@@ -64,6 +77,11 @@ class MonitorSettings(BaseSettings):
     def snapshot_key_file(self) -> Path:
         """The secret that signs snapshots; made on first start, mode 0600."""
         return self.home / "monitor-snapshots.key"
+
+    @property
+    def prices(self) -> Prices:
+        """What resources cost."""
+        return Prices(self.price_cpu_hour, self.price_memory_gb_hour, self.price_gb_written, self.currency)
 
     @property
     def shape(self) -> WindowShape:

@@ -147,7 +147,7 @@ def _stream_routes(router: APIRouter, registry: Registry) -> None:
                 version=contract.version,
                 partitions=row.partitions,
                 contract=contract.document,
-                deployments=[_deployment(*found) for found in store.deployments(stream)],
+                deployments=_deployments(registry, stream),
                 created_at=views.rfc3339(row.created_ms),
             )
 
@@ -254,9 +254,13 @@ def _deployment_routes(router: APIRouter, registry: Registry) -> None:
         by: ByOperator,
     ) -> views.DeploymentMade:
         with told():
+            if request.payoff is not None:  # refused before anything is decided
+                registry.read_payoff(stream, request.payoff)
             created = registry.deploy(
                 stream, request.model, request.version, request.role, by, learnt=request.learnt
             )
+            if request.payoff is not None:
+                registry.set_payoff(stream, request.model, request.payoff, by)
             placed = _found(registry, stream, request.model)
         response.status_code = 201 if created else 200
         return views.DeploymentMade(
@@ -277,7 +281,7 @@ def _deployment_routes(router: APIRouter, registry: Registry) -> None:
     def list_deployments(stream: StreamName) -> views.Deployments:
         with told():
             show(stream_version(store.stream(stream)))
-            return views.Deployments(deployments=[_deployment(*found) for found in store.deployments(stream)])
+            return views.Deployments(deployments=_deployments(registry, stream))
 
     def add(verb: Verb, summary: str) -> None:
         @router.post(
@@ -323,9 +327,9 @@ def _submission(document: dict[str, Any]) -> views.ModelSubmission:
 
 
 def _found(registry: Registry, stream: str, model: str) -> views.Deployment:
-    for row, offsets in registry.store.deployments(stream):
-        if row.model == model:
-            return _deployment(row, offsets)
+    for found in _deployments(registry, stream):
+        if found.model == model:
+            return found
     raise Absent(f"{model} is not deployed on {stream}")
 
 
@@ -343,7 +347,17 @@ def _change(
     )
 
 
-def _deployment(row: DeploymentRow, offsets: dict[str, int] | None) -> views.Deployment:
+def _deployments(registry: Registry, stream: str) -> list[views.Deployment]:
+    payoffs = registry.store.payoffs.of(stream)
+    return [
+        _deployment(row, offsets, payoffs.holds_for(row.model))
+        for row, offsets in registry.store.deployments(stream)
+    ]
+
+
+def _deployment(
+    row: DeploymentRow, offsets: dict[str, int] | None, payoff: dict[str, float] | None
+) -> views.Deployment:
     return views.Deployment(
         stream=row.stream,
         model=row.model,
@@ -355,6 +369,7 @@ def _deployment(row: DeploymentRow, offsets: dict[str, int] | None) -> views.Dep
         offsets=offsets,
         digest=row.digest,
         changed_at=views.rfc3339(row.changed_ms),
+        payoff=payoff,
     )
 
 

@@ -24,6 +24,7 @@ from headrace.contracts.events import (
     StreamAnnounced,
 )
 from headrace.contracts.left_out import LeftOut
+from headrace.contracts.payoff import Payoff, read_payoff
 from headrace.contracts.stream import StreamContract, Task, from_dict
 from headrace.datasets.adoptions import Adoption
 from headrace.errors import Fatal, Transient, Unusable
@@ -215,6 +216,17 @@ class Registry:
         self._finish(stream)
         return version, self._journal.offsets(stream, sequence)
 
+    def read_payoff(self, stream: str, document: Any) -> Payoff:
+        """A payoff that fits the stream. Raises `Unusable`, `Absent`."""
+        return read_payoff(document, from_dict(self.store.contract(stream).document).task)
+
+    def set_payoff(self, stream: str, model: str, document: Any, by: By) -> bool:
+        """Say what a model's answers are worth (model "": the stream's; document None: nobody says it)."""
+        payoff = None if document is None else self.read_payoff(stream, document)
+        changed = self.store.payoffs.set(stream, model, payoff, by)
+        self._finish(stream, announce=changed)
+        return changed
+
     # -- rollouts -----------------------------------------------------------------------------------------------------
 
     def begin(
@@ -299,9 +311,9 @@ class Registry:
 
     # -- finishing ----------------------------------------------------------------------------------------------------
 
-    def _finish(self, stream: str) -> None:
+    def _finish(self, stream: str, *, announce: bool = False) -> None:
         try:
-            self.settle(stream)
+            self.settle(stream, announce=announce)
         except Transient as error:
             raise Transient(f"decided; it takes effect once it can be written to the log: {error}") from None
 
@@ -332,11 +344,14 @@ class Registry:
                 self._announced = head.sequence
 
     def _announcements(self, stream: str, partitions: int) -> list[Announcement]:
-        contract = self.store.contract(stream)
+        contract, payoffs = self.store.contract(stream), self.store.payoffs.of(stream)
         told: list[Announcement] = [StreamAnnounced(stream, contract.version, partitions, contract.document)]
         for row, _ in self.store.deployments(stream):
             role = cast(Literal["champion", "challenger", "retired"], row.role)
-            told.append(DeploymentAnnounced(stream, row.model, row.version, role, row.changed_ms, row.digest))
+            payoff = payoffs.holds_for(row.model)
+            told.append(
+                DeploymentAnnounced(stream, row.model, row.version, role, row.changed_ms, row.digest, payoff)
+            )
         return told
 
     def restore(self) -> None:

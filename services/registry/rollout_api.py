@@ -33,7 +33,11 @@ def build_rollout_routes(registry: Registry) -> APIRouter:
     ) -> views.RolloutView:
         plan = msgspec.convert(request.plan.model_dump(), Plan)
         with told():
+            if request.payoff is not None:  # refused before anything is decided
+                registry.read_payoff(stream, request.payoff)
             number = registry.begin(stream, request.model, request.version, plan, by, learnt=request.learnt)
+            if request.payoff is not None:
+                registry.set_payoff(stream, request.model, request.payoff, by)
             return _shown(registry.rollouts.get(stream, number))
 
     @router.get("", dependencies=[Depends(reader)], summary="Rollouts of a stream, newest first")

@@ -10,6 +10,7 @@ from services.registry.contract_api import build_contract_routes
 from services.registry.dataset_api import build_dataset_routes
 from services.registry.mlflow import build_mlflow_routes
 from services.registry.past_api import build_past_routes
+from services.registry.payoff_api import build_payoff_routes
 from services.registry.registry import Registry
 from services.registry.retraining_api import build_retraining_routes
 from services.registry.rollout_api import build_rollout_routes
@@ -26,6 +27,7 @@ def all_routes(registry: Registry, asking: Asking, catalog: Catalog) -> list[API
         build_dataset_routes(catalog),
         build_audit_routes(registry),
         build_retraining_routes(asking),
+        build_payoff_routes(registry),
         build_mlflow_routes(registry, asking.store),
         build_schema_routes(registry),
     ]

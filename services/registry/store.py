@@ -26,6 +26,7 @@ from services.registry.decisions import (
 from services.registry.domain import audit, controls, lifecycle
 from services.registry.domain.audit import By, Change
 from services.registry.notes import Notes
+from services.registry.payoffs import PayoffStore
 from services.registry.request import Version, expect
 from services.registry.tables import ContractRow, ControlRow, DeploymentRow, ModelRow, StreamRow, VersionRow
 from services.registry.trail import Trail, in_line
@@ -40,6 +41,7 @@ class Store:
         self._now_ms = now_ms
         self._record = trail.append
         self.notes = Notes(database, now_ms, trail)
+        self.payoffs = PayoffStore(database, now_ms, trail)
 
     # -- contracts ----------------------------------------------------------------------------------------------------
 

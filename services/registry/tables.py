@@ -190,6 +190,17 @@ class RetrainingPolicyRow(Base):
     changed_by: Mapped[str]
 
 
+class PayoffRow(Base):
+    """What the answers of a model are worth (`contracts.payoff`); model "": of every model that has no row."""
+
+    __tablename__ = "payoffs"
+    stream: Mapped[str] = mapped_column(ForeignKey("streams.name"), primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    payoff: Mapped[dict[str, Any]]
+    changed_ms: Mapped[int]
+    changed_by: Mapped[str]
+
+
 class ReadRow(Base):
     """Up to which offset a topic, of one partition, has been acted on."""
 

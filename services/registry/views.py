@@ -35,6 +35,9 @@ class DeploymentRequest(Strict):
     version: int | None = Field(None, ge=1)
     role: Literal["champion", "challenger"] = "champion"
     learnt: bool = Field(False, description="It begins with what the log would have taught it")
+    payoff: dict[str, float] | None = Field(
+        None, description="What its answers are worth (docs/value.md); left out, as it was"
+    )
 
 
 class RebuildRequest(Strict):
@@ -87,6 +90,7 @@ class Deployment(BaseModel):
     offsets: dict[str, int] | None
     digest: str
     changed_at: str
+    payoff: dict[str, float] | None = Field(description="What its answers are worth; null: nobody has said")
 
 
 class Deployments(BaseModel):
@@ -253,6 +257,9 @@ class RolloutRequest(Strict):
     version: int | None = Field(None, ge=1)
     plan: PlanRequest = PlanRequest()
     learnt: bool = Field(False, description="It begins with what the log would have taught it")
+    payoff: dict[str, float] | None = Field(
+        None, description="What its answers are worth (docs/value.md); left out, as it was"
+    )
 
 
 class EvidenceView(BaseModel):

@@ -11,6 +11,7 @@ from services.scoring.agents import METRICS, build_host
 from services.scoring.api import build_routes
 from services.scoring.past import Past, Rechecker
 from services.scoring.settings import ScoringSettings
+from services.scoring.usage import Usage
 
 
 def main() -> int:
@@ -21,7 +22,8 @@ def main() -> int:
 def _run(settings: ScoringSettings) -> int:
     follower = RegistryFollower(settings.bootstrap, lambda _: None)
     follower.start()
-    host = build_host(settings, follower)
+    usage = Usage(settings.bootstrap, settings.instance, settings.window_seconds)
+    host = build_host(settings, follower, usage.meter)
     app = create_app(
         service="scoring",
         keys=KeyRing.load(settings.key_file),
@@ -40,11 +42,13 @@ def _run(settings: ScoringSettings) -> int:
         METRICS,
     )
     rechecker.start()
+    usage.start()
     calm_the_collector()
     try:
         return serve_with_host(app, host, address=settings.host, port=settings.port)
     finally:
         rechecker.stop()
+        usage.stop()
         follower.stop()
 
 

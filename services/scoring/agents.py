@@ -1,5 +1,7 @@
 """Scoring's binding to Kafka: one `ScoringProcessor` per partition of every stream's log, on the transactional host."""
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter
 
 from headrace.contracts.topics import LOG, SCORING_GROUP, topic
@@ -8,7 +10,7 @@ from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.replay.sources import Sources
 from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
-from services.scoring.processor import ScoringProcessor
+from services.scoring.processor import UNMETERED, Meter, ScoringProcessor
 from services.scoring.settings import ScoringSettings
 
 METRICS = CollectorRegistry()
@@ -18,8 +20,12 @@ EMITTED = Counter(
 )
 
 
-def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHost:
-    """The host that runs the shards of every stream the registry knows."""
+def build_host(
+    settings: ScoringSettings,
+    follower: RegistryFollower,
+    meter: Callable[[str, int], Meter] = lambda _topic, _partition: UNMETERED,
+) -> KafkaHost:
+    """The host that runs the shards of every stream the registry knows; meter: for each that begins."""
 
     def logs() -> list[str]:
         follower.check()
@@ -37,7 +43,7 @@ def build_host(settings: ScoringSettings, follower: RegistryFollower) -> KafkaHo
             snapshot_records=settings.snapshot_records,
             whole_log=True,
         ),
-        lambda name, partition: ScoringProcessor(name, partition, rebuilder),
+        lambda name, partition: ScoringProcessor(name, partition, rebuilder, meter(name, partition)),
         logs,
         snapshots=snapshots,
         history=(lambda: sources.history) if settings.archive else None,

@@ -24,6 +24,10 @@ class ScoringSettings(BaseSettings):
     """Log records between two snapshots of a partition; 0 takes none."""
     recheck_seconds: float = Field(3600.0, ge=0, validation_alias="HEADRACE_SCORING_RECHECK_SECONDS")
     """Seconds between two sampled checks (a stretch of a log is folded again and compared); 0: none."""
+    window_seconds: int = Field(
+        3600, ge=1, le=31 * 24 * 3600, validation_alias="HEADRACE_MONITOR_WINDOW_SECONDS"
+    )
+    """Windows, in event time, in which scoring tells what models cost; the monitor takes them if they are its own."""
     archive: str = ""
     """Where logs are archived, see the registry's; what Kafka no longer has is read from there."""
 

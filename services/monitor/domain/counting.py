@@ -203,6 +203,7 @@ class PredictionCounter:
                 window = total
                 total.late += 1
             window.records += 1
+            window.value_bytes += len(value or b"")
             if record.model:
                 _count_answer(window, record)
             for said in record.challengers:
@@ -229,6 +230,7 @@ class OutcomeCounter:
                 window = total
                 total.late += 1
             window.records += 1
+            window.value_bytes += len(value or b"")
             status = record.status
             bump(window.statuses, status)
             y = record.y

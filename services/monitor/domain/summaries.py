@@ -46,7 +46,7 @@ def answers_of(summary: WindowSummary, model: str) -> Answers:
 
 def merge(into: WindowSummary, other: WindowSummary) -> None:
     """Add what `other` counted to `into`."""
-    for name in ("records", "undecodable", "late", "observations", "labels", "controls"):
+    for name in ("records", "value_bytes", "undecodable", "late", "observations", "labels", "controls"):
         setattr(into, name, getattr(into, name) + getattr(other, name))
     for counts, more, limit in (
         (into.missing, other.missing, MISSING_KEPT),

@@ -99,15 +99,16 @@ def _delay_view(delay: Delay) -> dict[str, Any]:
     }
 
 
-def _named(name: str) -> dict[str, Any]:
+def named(name: str) -> dict[str, Any]:
+    """The model and version of a `model@version`."""
     model, _, version = name.rpartition("@")
     return {"model": model, "version": int(version)} if model else {"model": name, "version": 0}
 
 
 def _quality_view(name: str, tally: Quality, task: Task | None) -> dict[str, Any]:
-    return {**_named(name), **quality.figures(tally, task)}
+    return {**named(name), **quality.figures(tally, task)}
 
 
 def _answers_view(name: str, said: Answers) -> dict[str, Any]:
     mean = said.score_sum / said.scored if said.scored else None
-    return {**_named(name), "answered": said.answered, "unanswered": said.unanswered, "mean_score": mean}
+    return {**named(name), "answered": said.answered, "unanswered": said.unanswered, "mean_score": mean}
