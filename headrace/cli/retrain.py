@@ -33,6 +33,7 @@ Whatever = Annotated[
 CpuSeconds = Annotated[float | None, typer.Option(min=1, help="Processor time of each trial.")]
 WallSeconds = Annotated[float | None, typer.Option(min=1, help="Time that each trial may take.")]
 MemoryMb = Annotated[int | None, typer.Option(min=1, help="Memory of each trial.")]
+Horizon = Annotated[int, typer.Option(min=1, help="Decisions over which the winner's gain is told.")]
 LOOK_SECONDS = 0.5
 WIDEST = 70
 """Characters of a specification in a table."""
@@ -53,6 +54,7 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     cpu_seconds: CpuSeconds = None,
     wall_seconds: WallSeconds = None,
     memory_mb: MemoryMb = None,
+    horizon: Horizon = 100_000,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Watch it to its end.")] = False,
     reason: Reason = "",
     as_json: Json = False,
@@ -60,7 +62,7 @@ def start(  # noqa: PLR0913, PLR0917  # one option each
     """Begin a race; the winner is rolled out if it lost less than the champion on the same labels."""
     home, output = Home.from_environment(), Output(as_json)
     limits = _limits(cpu_seconds, wall_seconds, memory_mb)
-    document = _ask(search, name, last, only_register, whatever, limits)
+    document = _ask(search, name, last, only_register, whatever, limits, horizon)
     with client_of(home) as client:
         found = client.begin_retraining(stream, document, reason=reason)
         if follow:
@@ -93,6 +95,7 @@ def policy(  # noqa: PLR0913, PLR0917  # one option each
     cpu_seconds: CpuSeconds = None,
     wall_seconds: WallSeconds = None,
     memory_mb: MemoryMb = None,
+    horizon: Horizon = 100_000,
     remove: Annotated[
         bool, typer.Option("--remove", help="Let it no longer be retrained by itself.")
     ] = False,
@@ -112,7 +115,7 @@ def policy(  # noqa: PLR0913, PLR0917  # one option each
         else:
             limits = _limits(cpu_seconds, wall_seconds, memory_mb)
             document = {
-                "ask": _ask(search, name, last, only_register, whatever, limits),
+                "ask": _ask(search, name, last, only_register, whatever, limits, horizon),
                 "every_seconds": every_seconds,
                 "on_events": on_events,
                 "cool_down_seconds": cool_down_seconds,
@@ -179,7 +182,13 @@ def _limits(cpu_seconds: float | None, wall_seconds: float | None, memory_mb: in
 
 
 def _ask(
-    search: Path, name: str, last: int | None, only_register: bool, whatever: bool, limits: dict[str, float]
+    search: Path,
+    name: str,
+    last: int | None,
+    only_register: bool,
+    whatever: bool,
+    limits: dict[str, float],
+    horizon: int,
 ) -> dict[str, Any]:
     """What the registry is asked for."""
     document: dict[str, Any] = {
@@ -188,6 +197,7 @@ def _ask(
         "last": last,
         "whatever": whatever,
         "limits": limits,
+        "horizon_decisions": horizon,
     }
     return document | {"plan": None} if only_register else document
 
@@ -216,6 +226,7 @@ def _tell(output: Output, found: dict[str, Any]) -> None:
     output.say(
         f"retraining {found['retraining']} of {found['stream']}: {found['status'].replace('_', ' ')}{says}"
     )
+    _tell_cost(output, found)
     columns = (
         "trial",
         "state",
@@ -247,6 +258,45 @@ def _tell(output: Output, found: dict[str, Any]) -> None:
         )
     if found["gain"] is not None and not found["trials"][found["winner"]]["reference"]:
         output.say(f"the winner lost {abs(found['gain']):.5f} {'less' if found['gain'] > 0 else 'more'}")
+
+    _tell_gain(output, found)
+
+
+def _tell_cost(output: Output, found: dict[str, Any]) -> None:
+    """What was said of its cost beforehand, and what it has taken."""
+    said = found["forecast"]
+    if said is None:
+        return
+    unit = said["currency"] or "(no currency)"
+
+    def priced(seconds: float, cost: float) -> str:
+        return f"{duration(seconds)} of processor time" + (f", {cost:,.4f} {unit}" if cost else "")
+
+    most = f"at most {priced(said['most_cpu_seconds'], said['most_cost'])}"
+    expected = (
+        "not known"
+        if said["cpu_seconds"] is None
+        else f"{priced(said['cpu_seconds'], said['cost'])} (as {said['basis']} took)"
+    )
+    output.say(f"expected cost: {expected}; {most}")
+    output.say(f"taken so far: {priced(found['cpu_seconds'], found['cost'])}")
+
+
+def _tell_gain(output: Output, found: dict[str, Any]) -> None:
+    """What its winner is expected to gain."""
+    worth = found["worth"]
+    if worth is not None:
+        output.say(
+            f"expected gain: {worth['gain']:+,.2f} over {worth['horizon_decisions']:,} decisions (an answer of the "
+            f"winner was worth {worth['winner']:.6f}, of the champion {worth['champion']:.6f})"
+        )
+    elif found["forecast"] is not None:
+        why = (
+            "before the race"
+            if found["status"] == "racing"
+            else "without a payoff that both have answered to"
+        )
+        output.say(f"expected gain: not known {why}")
 
 
 def _in_short(specification: dict[str, Any]) -> str:

@@ -6,10 +6,11 @@ right too. Without a payoff there is no value: None, never 0, as nobody said wha
 """
 
 from math import isfinite
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
+from headrace.contracts.statistics import Quality
 from headrace.contracts.stream import Task
 from headrace.errors import Unusable
 
@@ -50,26 +51,12 @@ PAYOFFS: dict[Task, type[BinaryPayoff] | type[MulticlassPayoff] | type[Regressio
 }
 
 
-class Scored(Protocol):
-    """Counts of answers held against their labels, e.g. `contracts.statistics.Quality`.
+class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Counts of answers held against their labels; a `contracts.statistics.Quality` has them too.
 
     count: answers; correct: equal to their label; tp..fn: of boolean labels; numeric, absolute, squared: how many had
     numbers for labels, and their summed errors.
     """
-
-    count: int
-    correct: int
-    tp: int
-    fp: int
-    tn: int
-    fn: int
-    numeric: int
-    absolute: float
-    squared: float
-
-
-class Counts(msgspec.Struct, omit_defaults=True):
-    """The counts alone; see `Scored`."""
 
     count: int = 0
     correct: int = 0
@@ -101,6 +88,9 @@ def read_payoff(document: Any, task: Task) -> Payoff:
         if not isfinite(amount) or abs(amount) > LARGEST:
             raise Unusable(f"{name} is a number within {LARGEST:g}", where="payoff")
     return found
+
+
+Scored = Counts | Quality
 
 
 def worth(payoff: Payoff, scored: Scored) -> float:

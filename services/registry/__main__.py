@@ -28,6 +28,7 @@ from services.registry.catalog import Catalog
 from services.registry.database import Database
 from services.registry.datasets import DatasetStore
 from services.registry.domain.audit import Seal
+from services.registry.domain.forecast import CpuPrice
 from services.registry.journal import Journal
 from services.registry.judging import Judge
 from services.registry.measuring import Measuring
@@ -79,7 +80,11 @@ def compose(settings: RegistrySettings) -> FastAPI:
     archiving = _archiving(settings, registry, metrics)
     logs = with_archive(KafkaHistory(settings.bootstrap), settings.archive)
     asking = Asking(
-        registry, RetrainingStore(database, now_ms, trail), PolicyStore(database, now_ms, trail), logs
+        registry,
+        RetrainingStore(database, now_ms, trail),
+        PolicyStore(database, now_ms, trail),
+        logs,
+        CpuPrice(settings.price_cpu_hour, settings.currency),
     )
     trainer = Trainer(registry, asking, logs, settings.states, metrics, settings.trial_processes)
     catalog = Catalog(registry, DatasetStore(database, now_ms, trail), logs)

@@ -3,6 +3,8 @@
 import os
 import platform
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -13,7 +15,8 @@ import headrace
 from headrace.contracts.codec import decode_retrain
 from headrace.contracts.events import RetrainProposed
 from headrace.contracts.stream import from_dict
-from headrace.contracts.topics import LOG, RETRAINS, topic
+from headrace.contracts.topics import LOG, RETRAINS, USAGE, topic
+from headrace.contracts.usage import UsageReport, decode_usage
 from headrace.errors import HeadraceError, Transient
 from headrace.fold import specification as specifications
 from headrace.history import History
@@ -21,6 +24,7 @@ from services.registry.decisions import Absent
 from services.registry.domain import race as races
 from services.registry.domain import retraining as rules
 from services.registry.domain.audit import By
+from services.registry.domain.forecast import CpuPrice, forecast, served_at, took
 from services.registry.domain.lifecycle import Conflict, check_model_name
 from services.registry.domain.race import Trial
 from services.registry.domain.retraining import Ask, Policy, Retraining
@@ -28,12 +32,16 @@ from services.registry.domain.rollouts import Contender, check
 from services.registry.domain.search import drawn
 from services.registry.policies import PolicyStore
 from services.registry.registry import Registry, now_ms
-from services.registry.retrainings import RetrainingStore
+from services.registry.retrainings import RetrainingStore, retraining_of
 from services.registry.tables import VersionRow
 
 log = structlog.get_logger("registry.asking")
 
 LOOK_SECONDS = 5.0
+RACES_LOOKED_AT = 10
+"""Retrainings before, of which the newest that got anywhere says what a record takes."""
+REPORTS_LOOKED_AT = 2_000
+"""Newest reports of all streams, for a stream that was never retrained."""
 CLOCK, EVENT = "the clock", "a retrain event"
 """Who it is that asks, on the trail."""
 
@@ -42,8 +50,14 @@ class Asking:
     """Begins retrainings; `look` does so for the clock and for events, and is for one thread."""
 
     def __init__(
-        self, registry: Registry, store: RetrainingStore, policies: PolicyStore, history: History
+        self,
+        registry: Registry,
+        store: RetrainingStore,
+        policies: PolicyStore,
+        history: History,
+        price: CpuPrice = CpuPrice(),  # noqa: B008  # it is frozen
     ) -> None:
+        self._price = price
         self.store = store
         self.policies = policies
         self._registry = registry
@@ -89,6 +103,8 @@ class Asking:
             cause=cause,
             asked_by=by.name,
             environment=environment(),
+            forecast=forecast(race, self._measured(stream, champion), self._price),
+            horizon_decisions=rules.check_horizon(ask.horizon_decisions),
         )
         return self.store.begin(stream, retraining, by, event)
 
@@ -97,6 +113,21 @@ class Asking:
             if row.role == "champion":
                 return self._registry.store.version(row.model, row.version)
         raise Conflict(f"{stream} has no champion to be held against: deploy a model first")
+
+    def _measured(self, stream: str, champion: VersionRow) -> tuple[float, str] | None:
+        """Processor seconds that a record took on this stream, and where: in a race before, else in scoring."""
+        for row in self.store.all(stream, RACES_LOOKED_AT):
+            if (seconds := took(retraining_of(row).race)) is not None:
+                return seconds, f"the trials of retraining {row.number}"
+        first, end = self._history.bounds(USAGE.name, 0)
+        values = (
+            value
+            for batch in self._history.read(USAGE.name, 0, max(first, end - REPORTS_LOOKED_AT), end)
+            for value in batch.values
+        )
+        name = f"{champion.model}@{champion.version}"
+        seconds = served_at(_reports(values, stream), name)
+        return None if seconds is None else (seconds, f"{name} in scoring")
 
     def _spans(self, stream: str, partitions: int, ask: Ask) -> dict[str, tuple[int, int]]:
         name = topic(LOG, stream)
@@ -152,6 +183,14 @@ class Asking:
             raise
         except (HeadraceError, Absent) as reason:  # nobody waits for an answer: the log has to say it
             log.warning("no retraining", stream=stream, cause=cause, reason=str(reason))
+
+
+def _reports(values: Iterable[bytes | None], stream: str) -> Iterator[UsageReport]:
+    for value in values:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            report = decode_usage(value or b"")
+            if report.stream == stream:
+                yield report
 
 
 def environment() -> dict[str, Any]:

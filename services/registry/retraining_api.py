@@ -121,5 +121,6 @@ def _asked(request: RetrainingRequest) -> Ask:
         plan=None if request.plan is None else msgspec.convert(request.plan.model_dump(), Plan),
         whatever=request.whatever,
         eta=request.eta,
+        horizon_decisions=request.horizon_decisions,
         limits=msgspec.convert(request.limits.model_dump(), Limits),
     )

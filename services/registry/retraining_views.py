@@ -6,6 +6,7 @@ import msgspec
 from pydantic import BaseModel, Field
 
 from services.registry.domain import race as races
+from services.registry.domain.forecast import Forecast, Gain
 from services.registry.domain.race import Trial
 from services.registry.domain.retraining import Policy
 from services.registry.domain.search import Search
@@ -47,6 +48,7 @@ class RetrainingRequest(Strict):
     whatever: bool = Field(False, description="Take it further even if it lost more than the champion")
     eta: int = Field(3, description="One in so many goes on at each rung")
     limits: LimitsRequest = LimitsRequest()
+    horizon_decisions: int = Field(100_000, description="Over so many decisions the winner's gain is told")
 
 
 class PolicyRequest(Strict):
@@ -83,8 +85,32 @@ class TrialView(BaseModel):
     progress: tuple[int, int] | None
 
 
+class ForecastView(BaseModel):
+    """What a retraining was expected to take when it began; null: not known. cost: at the price of then."""
+
+    cpu_seconds: float | None
+    cost: float | None
+    most_cpu_seconds: float
+    most_cost: float
+    basis: str
+    currency: str
+
+
+class WorthView(BaseModel):
+    """What an answer was worth on the labels that decided: the champion's, the winner's; gain: over the horizon."""
+
+    champion: float
+    winner: float
+    horizon_decisions: int
+    gain: float
+
+
 class RetrainingView(BaseModel):
-    """A retraining. gain: how much less than the champion the winner lost an event, on the labels that decided."""
+    """A retraining. gain: how much less than the champion the winner lost an event, on the labels that decided.
+
+    forecast: what was said of its cost beforehand; null: it is older than forecasts. cost: of the time that it took.
+    worth: null before the race is over, and if nobody has said what answers are worth.
+    """
 
     stream: str
     retraining: int
@@ -105,6 +131,10 @@ class RetrainingView(BaseModel):
     served: dict[str, Any] | None
     gain: float | None
     cpu_seconds: float
+    forecast: ForecastView | None
+    cost: float | None
+    worth: WorthView | None
+    horizon_decisions: int
     version: int | None
     rollout: int | None
     environment: dict[str, Any]
@@ -123,6 +153,7 @@ def shown(row: RetrainingRow) -> RetrainingView:
     """A retraining as it is answered."""
     known = retraining_of(row)
     race = known.race
+    cpu_seconds = sum(trial.cpu_seconds for trial in race.trials)
     return RetrainingView(
         stream=row.stream,
         retraining=row.number,
@@ -144,12 +175,36 @@ def shown(row: RetrainingRow) -> RetrainingView:
         if known.served is None or known.served.mean is None
         else {"labels": known.served.labels, "loss": known.served.mean},
         gain=known.gain,
-        cpu_seconds=sum(trial.cpu_seconds for trial in race.trials),
+        cpu_seconds=cpu_seconds,
+        forecast=None if known.forecast is None else _forecast(known.forecast),
+        cost=None if known.forecast is None else known.forecast.cost(cpu_seconds),
+        worth=None if known.worth is None else _worth(known.worth, known.horizon_decisions),
+        horizon_decisions=known.horizon_decisions,
         version=known.version,
         rollout=known.rollout,
         environment=known.environment,
         created_at=rfc3339(row.created_ms),
         changed_at=rfc3339(row.changed_ms),
+    )
+
+
+def _forecast(said: Forecast) -> ForecastView:
+    return ForecastView(
+        cpu_seconds=said.cpu_seconds,
+        cost=said.cost(said.cpu_seconds),
+        most_cpu_seconds=said.most_cpu_seconds,
+        most_cost=said.cost(said.most_cpu_seconds) or 0.0,
+        basis=said.basis,
+        currency=said.price.currency,
+    )
+
+
+def _worth(gain: Gain, horizon_decisions: int) -> WorthView:
+    return WorthView(
+        champion=gain.champion,
+        winner=gain.winner,
+        horizon_decisions=horizon_decisions,
+        gain=gain.over(horizon_decisions),
     )
 
 

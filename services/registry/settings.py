@@ -32,6 +32,10 @@ class RegistrySettings(BaseSettings):
 
     trial_processes: int = Field(1, ge=1, le=64, validation_alias="HEADRACE_TRIAL_PROCESSES")
     """Trials of a retraining that run at once, each a process of its own."""
+    price_cpu_hour: float = Field(0.0, ge=0, allow_inf_nan=False, validation_alias="HEADRACE_PRICE_CPU_HOUR")
+    """What an hour of processor time costs, for what retrainings say they will cost; as the monitor's."""
+    currency: str = Field("", max_length=16, validation_alias="HEADRACE_PRICE_CURRENCY")
+    """The currency of prices and payoffs: a name that is shown."""
     idempotency_keys: int = Field(10_000, ge=1, validation_alias="HEADRACE_REGISTRY_IDEMPOTENCY_KEYS")
     """Answers remembered by Idempotency-Key."""
     idempotency_seconds: float = Field(

@@ -26,6 +26,7 @@ from services.registry.asking import Asking
 from services.registry.domain import race as races
 from services.registry.domain import retraining as retrainings
 from services.registry.domain.audit import By
+from services.registry.domain.forecast import Gain, gain
 from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.race import Limits, Trial
 from services.registry.domain.retraining import Retraining, Served
@@ -33,7 +34,7 @@ from services.registry.registry import Registry
 from services.registry.retrainings import retraining_of
 from services.registry.steps import RunningStep, States
 from services.registry.tables import RetrainingRow
-from services.registry.trial import TrialTask, losses
+from services.registry.trial import TrialTask, counts, losses
 
 log = structlog.get_logger("registry.training")
 
@@ -195,7 +196,8 @@ class Trainer:
         assert winner is not None
         if retraining.served is None:
             served = self._served(row.stream, retraining)
-            retraining = self._turn(row, partial(msgspec.structs.replace, served=served))
+            known = {"served": served, "worth": self._worth(row.stream, retraining, served, winner)}
+            retraining = self._turn(row, lambda found: msgspec.structs.replace(found, **known))
         if not retrainings.worth_it(retraining):
             self._turn(
                 row, partial(retrainings.ended, says="the champion, as it is, lost no more than the winner")
@@ -242,6 +244,13 @@ class Trainer:
         if self._stopping.is_set():
             raise Transient("the registry is ending")
 
+    def _worth(self, stream: str, retraining: Retraining, served: Served, winner: Trial) -> Gain | None:
+        """What an answer was worth, if anybody has said what answers are worth."""
+        payoff = self._registry.store.payoffs.of(stream).holds_for(retraining.champion.model)
+        if payoff is None:
+            return None
+        return gain(self._registry.read_payoff(stream, payoff), served.counts, winner)
+
     def _served(self, stream: str, retraining: Retraining) -> Served:
         """What the champion's answers lost on the labels that decided the race, as far as outcomes are kept."""
         race, total = retraining.race, TALLIES[retraining.race.task]()
@@ -257,7 +266,7 @@ class Trainer:
                     if begin <= one.offset < end and one.y is not None and _counts(one, retraining):
                         total.update(one.y, one)
         labels, loss = losses(total)
-        return Served(labels, loss)
+        return Served(labels, loss, counts(total))
 
 
 def _counts(outcome: Outcome, retraining: Retraining) -> bool:

@@ -17,6 +17,7 @@ from headrace import child
 from headrace.collector import calm_the_collector
 from headrace.contracts.events import ModelDeployed
 from headrace.contracts.left_out import Below, LeftOut
+from headrace.contracts.payoff import Counts
 from headrace.contracts.stream import Task
 from headrace.contracts.topics import LOG, topic
 from headrace.errors import HeadraceError, Transient
@@ -81,6 +82,16 @@ def losses(tally: BinaryTally | MulticlassTally | RegressionTally) -> tuple[int,
     return labels, (tally.brier if tally.scored else float(wrong)) + tally.unanswered
 
 
+def counts(tally: BinaryTally | MulticlassTally | RegressionTally) -> Counts:
+    """What a payoff is computed from."""
+    if isinstance(tally, BinaryTally):
+        right = tally.tp + tally.tn
+        return Counts(tally.count, right, tally.tp, tally.fp, tally.tn, tally.fn)
+    if isinstance(tally, MulticlassTally):
+        return Counts(tally.count, sum(tally.hits.values()))
+    return Counts(tally.count, numeric=tally.count, absolute=tally.absolute, squared=tally.squared)
+
+
 def run(task: TrialTask, rebuilder: LogRebuilder) -> Step:
     """Fold every partition as far as the task says."""
     started, cpu = time.perf_counter(), time.process_time()
@@ -100,6 +111,7 @@ def run(task: TrialTask, rebuilder: LogRebuilder) -> Step:
         wall_seconds=time.perf_counter() - started,
         memory_mb=child.peak_mb(),
         fingerprint=",".join(states),
+        counts=counts(total),
     )
 
 

@@ -68,7 +68,10 @@ def test_the_winner_of_a_race_is_handed_over_though_the_registry_was_killed(
 ) -> None:
     stream = "raced"
     stream_of_flights(system, stream)
+    system.client.set_payoff(stream, {"tp": 10.0, "fp": -2.0, "tn": 0.0, "fn": -10.0})
     begun = command(system, "retrain", "start", stream, search(tmp_path), "--reason", "to see")
+    assert begun["forecast"]["most_cpu_seconds"] == 7 * begun["limits"]["cpu_seconds"]
+    assert begun["worth"] is None  # nobody knows before the race
     assert (begun["status"], begun["model"], len(begun["trials"])) == ("racing", "late-prior-anew", 7)
     with pytest.raises(ServiceProblem) as refused:
         system.client.begin_retraining(stream, {"search": {"candidates": [{"model": FOREST}]}})
@@ -92,6 +95,12 @@ def test_the_winner_of_a_race_is_handed_over_though_the_registry_was_killed(
     assert done["gain"] == pytest.approx(reference["rungs"][-1]["loss"] - winner["rungs"][-1]["loss"])
     assert done["gain"] > 0
 
+    # The champion says late of nobody; who finds those that are late is worth more where a miss is dear.
+    assert done["worth"]["winner"] > done["worth"]["champion"]
+    assert done["worth"]["gain"] == pytest.approx(
+        (done["worth"]["winner"] - done["worth"]["champion"]) * done["horizon_decisions"]
+    )
+
     rollout = command(system, "rollout", "status", stream)
     assert (rollout["challenger"], rollout["stage"]) == (f"late-prior-anew@{done['version']}", "shadow")
     assert done["rollout"] == rollout["rollout"]
@@ -102,6 +111,10 @@ def test_the_winner_of_a_race_is_handed_over_though_the_registry_was_killed(
     acts = [one["action"] for one in trail]
     assert "retrain" in acts
     assert "retrained" in acts
+    following = command(system, "retrain", "start", stream, search(tmp_path), "--name", "another")
+    assert following["forecast"]["basis"] == "the trials of retraining 1"
+    assert 0.2 < following["forecast"]["cpu_seconds"] / done["cpu_seconds"] < 5  # six other draws
+    command(system, "retrain", "cancel", stream)
 
 
 def test_a_trial_over_its_limit_is_stopped_and_says_so(system: System, tmp_path: Path) -> None:

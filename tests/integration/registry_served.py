@@ -37,6 +37,9 @@ class FullLogs:
     def bounds(self, *_):
         return Bounds(0, 5_000)
 
+    def read(self, *_):
+        return iter(())
+
 
 class Served:
     """A registry over HTTP, as a process serves it, on a log in memory."""

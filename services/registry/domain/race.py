@@ -15,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from headrace.contracts.left_out import LeftOut, OffsetRange
+from headrace.contracts.payoff import Counts
 from headrace.contracts.stream import Task
 from headrace.errors import Unusable
 
@@ -34,7 +35,8 @@ class Step(msgspec.Struct, frozen=True):
     """What a trial came to by the end of a rung, from the log's stretch as a whole.
 
     loss: summed over `labels`; binary: Brier score, multiclass: errors, regression: absolute errors. metrics: the usual
-    figures. cpu_seconds, wall_seconds: of this step. memory_mb: its peak. fingerprint: of the model's state.
+    figures; counts: what a payoff is computed from. cpu_seconds, wall_seconds: of this step. memory_mb: its peak.
+    fingerprint: of the model's state.
     """
 
     labels: int
@@ -44,6 +46,7 @@ class Step(msgspec.Struct, frozen=True):
     wall_seconds: float
     memory_mb: float
     fingerprint: str
+    counts: Counts = Counts()
 
 
 class Trial(msgspec.Struct, frozen=True):

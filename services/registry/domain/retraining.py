@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.contracts.payoff import Counts
 from headrace.errors import Unusable
+from services.registry.domain.forecast import Forecast, Gain
 from services.registry.domain.lifecycle import LONGEST_NAME
 from services.registry.domain.race import Limits, Race, Trial
 from services.registry.domain.rollouts import Contender, Plan
@@ -31,6 +33,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: the winner's name; "": one beside the champion's. start: first offset that is learnt, by partition; left out,
     the log's first. last: instead, about so many of the newest records, in all. plan: of the winner's rollout; None: it
     is only registered. whatever: also if it lost more than the champion.
+    horizon_decisions: over which its gain is told.
     """
 
     search: Search
@@ -41,6 +44,7 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     whatever: bool = False
     eta: int = 3
     limits: Limits = Limits()
+    horizon_decisions: int = 100_000
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +64,7 @@ class Served(msgspec.Struct, frozen=True):
 
     labels: int
     loss: float
+    counts: Counts = Counts()
 
     @property
     def mean(self) -> float | None:
@@ -72,7 +77,9 @@ class Retraining(msgspec.Struct, frozen=True):
 
     model: the name under which the winner is registered. champion: who stood when it began. plan: of the winner's
     rollout; None: it is registered only. whatever: the winner is taken further even if it lost more than the champion.
-    cause: what asked for it. says: what came of it, in words. version, rollout: of the winner.
+    cause: what asked for it. forecast: what it was to take; None: it is older than forecasts. worth: what an answer of
+    the champion and of the winner was worth; None: not known, or nobody said what answers are worth. says: what came of
+    it, in words. version, rollout: of the winner.
     """
 
     model: str
@@ -89,6 +96,9 @@ class Retraining(msgspec.Struct, frozen=True):
     served: Served | None = None
     version: int | None = None
     rollout: int | None = None
+    forecast: Forecast | None = None
+    worth: Gain | None = None
+    horizon_decisions: int = 100_000
 
     @property
     def is_open(self) -> bool:
@@ -152,6 +162,14 @@ def check_policy(policy: Policy) -> Policy:
         raise Unusable(f"at least {LEAST_SECONDS} s, or 0 for not at all", where="every_seconds")
     if not 0 <= policy.cool_down_seconds <= 10**9:
         raise Unusable("0 or more", where="cool_down_seconds")
+    check_horizon(policy.ask.horizon_decisions)
     if policy.ask.start:
         raise Unusable("offsets are past by then: give `last`, or nothing", where="ask.start")
     return policy
+
+
+def check_horizon(horizon_decisions: int) -> int:
+    """Return a horizon over which a gain can be told, else raise `Unusable`."""
+    if not 1 <= horizon_decisions <= 10**12:
+        raise Unusable("1 to 1,000,000,000,000 decisions", where="horizon_decisions")
+    return horizon_decisions

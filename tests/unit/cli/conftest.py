@@ -62,7 +62,7 @@ class FakeService:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = _answer  # noqa: N815  the names that http.server calls
+            do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815  the names that http.server calls
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
