@@ -246,7 +246,7 @@ def _show_contract(output: Output, contract: StreamContract) -> None:
         if field.categories:
             shown = ", ".join(field.categories[:4])
             bounds = f"{shown}, ... ({len(field.categories)})" if len(field.categories) > 4 else shown
-        marks = [word for word in ("required", "sensitive", "personal") if getattr(field, word)]
+        marks = [word for word in ("required", "sensitive", "segment", "personal") if getattr(field, word)]
         rows.append(
             (field.name, field.type, "yes" if field.feature else "no", bounds, field.unit, " ".join(marks))
         )

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from headrace.contracts import groups
 from headrace.contracts.coherence import NUMERIC, effective_bounds
 from headrace.contracts.events import Features, Scalar
 from headrace.contracts.stream import Field, StreamContract
@@ -35,8 +36,8 @@ _JSON_NAMES = {
     float: "a number",
 }
 
-Spoken = tuple[Features, str | int | None, Scalar | None, int | None]
-"""What an observation says: x, id, entity, event time in ms; None where it says nothing."""
+Spoken = tuple[Features, Features | None, str | int | None, Scalar | None, int | None]
+"""What an observation says: x, what stands aside, id, entity, event time in ms; None where it says nothing."""
 
 
 def parse(raw: bytes) -> dict[str, Any]:
@@ -118,6 +119,7 @@ class Careful:
     def __init__(self, contract: StreamContract) -> None:
         self._contract = contract
         self._fields = {field.name: field for field in contract.fields}
+        self._aside = groups.aside(contract)
         self.has_kind = "type" not in self._fields
         self._label = Field(
             contract.label.name,
@@ -181,7 +183,8 @@ class Careful:
         self._require(values, identity)
         entity = values[contract.entity] if contract.entity else None
         moment = values[contract.event_time] if contract.event_time else _time("at", document.get("at"))
-        return x, identity, entity, moment  # type: ignore[return-value]  # the roles' types are checked by `check`
+        aside = {name: value for name in self._aside if (value := values[name]) is not None}
+        return x, aside or None, identity, entity, moment  # type: ignore[return-value]  # the roles' types are checked by `check`
 
     def label(self, document: Mapping[str, Any]) -> tuple[str | int, Scalar, Scalar | None, int | None]:
         """What the label says: id, raw value, entity, time in ms. Raises `Poison`."""

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import astuple
 
-from headrace.contracts import envelope
+from headrace.contracts import envelope, groups
 from headrace.contracts.careful import RECORD_BYTES, Careful, parse
 from headrace.contracts.coherence import effective_bounds
 from headrace.contracts.events import Features, Label, Observation, Scalar
@@ -168,6 +168,7 @@ class Cleanser:
             if field.type == "time"
             and (field.name != contract.event_time or field.minimum is not None or field.maximum is not None)
         )
+        self._aside = tuple((name, place[name]) for name in groups.aside(contract))
         self._id_at = place[contract.id or "id"]
         self._id_key_at = place["id"]
         self._id_required = bool(contract.id) and contract.fields[_index(contract, contract.id)].required
@@ -200,6 +201,7 @@ class Cleanser:
                 return self._observe_carefully(raw, now_ms, new_id, fallback_at, source)
             if feature:
                 x[feature] = moment
+        aside = self._beside(values) if self._aside else None
         identity = values[self._id_at]
         if self._id_doubtful:
             identity = self._identity(identity, values[self._id_key_at])
@@ -209,7 +211,16 @@ class Cleanser:
         if moment.__class__ is datetime:
             moment = to_ms(moment)
         entity = values[self._entity_at] if self._has_entity else None
-        return self._observed(x, identity, entity, moment, now_ms, new_id, fallback_at, source)
+        return self._observed(x, aside, identity, entity, moment, now_ms, new_id, fallback_at, source)
+
+    def _beside(self, values: tuple[Any, ...]) -> Features | None:
+        """The fields that make groups and are no features, typed as features are."""
+        given = ((name, values[place]) for name, place in self._aside)
+        return {
+            name: to_ms(value) if value.__class__ is datetime else value
+            for name, value in given
+            if value is not None
+        } or None
 
     def _identity(self, own: str | int | None, general: str | int | None) -> Any:
         """The id from the contract's id field and from `id`, None if there is none; `_DOUBT` if that may be wrong."""
@@ -226,12 +237,13 @@ class Cleanser:
         source: str,
     ) -> Observation:
         document = raw if isinstance(raw, dict) else parse(raw)
-        x, identity, entity, moment = self._careful.observation(document)
-        return self._observed(x, identity, entity, moment, now_ms, new_id, fallback_at, source)
+        x, aside, identity, entity, moment = self._careful.observation(document)
+        return self._observed(x, aside, identity, entity, moment, now_ms, new_id, fallback_at, source)
 
     def _observed(
         self,
         x: Features,
+        aside: Features | None,
         identity: str | int | None,
         entity: Scalar | None,
         at: int | None,
@@ -250,8 +262,9 @@ class Cleanser:
             _check_id(identity, self.contract.id or "id")  # type: ignore[arg-type]  # a string since the lines above
         at = self._event_time(at, now_ms, fallback_at, self.contract.event_time or "at")
         if not self._has_entity:
-            return Observation(identity, identity, at, x, source)  # type: ignore[arg-type]  # a string
-        return Observation(identity, _entity_text(entity, self.contract.entity), at, x, source)  # type: ignore[arg-type]
+            return Observation(identity, identity, at, x, source, aside)  # type: ignore[arg-type]  # a string
+        key = _entity_text(entity, self.contract.entity)
+        return Observation(identity, key, at, x, source, aside)  # type: ignore[arg-type]  # as above
 
     def _event_time(self, at: int | None, now_ms: int, fallback_at: int | None, field: str) -> int:
         if at is None:

@@ -8,6 +8,7 @@ features, or a bound that nothing can satisfy, each of which shows only after th
 import math
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from headrace.contracts.topics import check_stream_name
@@ -33,6 +34,9 @@ CATEGORIES = 10_000
 
 MAGNITUDE = 1e15
 """Numbers without declared bounds are held within +- this."""
+
+EDGES = 31
+"""Most edges of a field's groups."""
 
 WHOLE = 2**53
 """Bounds of integers lie within +- this: beyond it JSON readers disagree about the value."""
@@ -103,6 +107,7 @@ def _check_name(name: str, where: str) -> None:
 def _check_field(field: "Field", where: str) -> None:
     _check_name(field.name, f"{where}.name")
     _check_bounds(field.type, field.minimum, field.maximum, where)
+    _check_groups(field, where)
     if field.type != "string":
         if field.categories is not None:
             raise Unusable("only a string field has categories", where=f"{where}.categories")
@@ -120,20 +125,46 @@ def _check_field(field: "Field", where: str) -> None:
             )
 
 
+def _check_groups(field: "Field", where: str) -> None:
+    if field.segment and field.personal:
+        raise Unusable("a personal field is one person each: it makes no segments", where=f"{where}.segment")
+    if field.edges is None:
+        if (field.segment or field.sensitive) and not field.personal and field.type in ("number", "time"):
+            raise Unusable(
+                f"say where the groups of {field.name} begin: each {field.type} would be a group of its own",
+                where=f"{where}.edges",
+            )
+        return
+    if field.type not in BOUNDED:
+        raise Unusable(
+            f"the groups of a {field.type} are its values: it has no edges", where=f"{where}.edges"
+        )
+    if not 1 <= len(field.edges) <= EDGES:
+        raise Unusable(f"1 to {EDGES} edges", where=f"{where}.edges")
+    for edge in field.edges:
+        _check_number(field.type, edge, f"{where}.edges")
+    if any(low >= high for low, high in pairwise(field.edges)):
+        raise Unusable("edges rise", where=f"{where}.edges")
+
+
 def _check_bounds(type_name: str, minimum: float | None, maximum: float | None, where: str) -> None:
     for name, bound in (("minimum", minimum), ("maximum", maximum)):
         if bound is None:
             continue
         if type_name not in BOUNDED:
             raise Unusable(f"a {type_name} has no {name}", where=f"{where}.{name}")
-        if not math.isfinite(bound):
-            raise Unusable("must be finite", where=f"{where}.{name}")
-        if type_name == "integer" and abs(bound) > WHOLE:
-            raise Unusable("an integer is held within +-2**53", where=f"{where}.{name}")
-        if type_name == "time" and not (FIRST_MS <= bound <= LAST_MS and bound == int(bound)):
-            raise Unusable("whole milliseconds since 1970, in the years 1 to 9999", where=f"{where}.{name}")
+        _check_number(type_name, bound, f"{where}.{name}")
     if minimum is not None and maximum is not None and minimum > maximum:
         raise Unusable(f"{minimum:g} is above the maximum {maximum:g}", where=f"{where}.minimum")
+
+
+def _check_number(type_name: str, number: float, where: str) -> None:
+    if not math.isfinite(number):
+        raise Unusable("must be finite", where=where)
+    if type_name == "integer" and abs(number) > WHOLE:
+        raise Unusable("an integer is held within +-2**53", where=where)
+    if type_name == "time" and not (FIRST_MS <= number <= LAST_MS and number == int(number)):
+        raise Unusable("whole milliseconds since 1970, in the years 1 to 9999", where=where)
 
 
 def _check_set(values: Sequence[Any], where: str) -> None:

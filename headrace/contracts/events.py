@@ -20,13 +20,17 @@ Role = Literal["champion", "challenger"]
 
 
 class Observation(msgspec.Struct, tag="observation", omit_defaults=True, gc=False):
-    """Something to predict. `x` holds the contract's feature fields only, cleansed and typed by ingest."""
+    """Something to predict. `x` holds the contract's feature fields only, cleansed and typed by ingest.
+
+    aside: the sensitive and segment fields that are no features. No model, feature or explanation sees them.
+    """
 
     id: str
     entity: str
     at: int
     x: Features
     source: str = ""
+    aside: Features | None = None
 
 
 class Label(msgspec.Struct, tag="label", omit_defaults=True, gc=False):
@@ -145,7 +149,8 @@ class Answer(msgspec.Struct, omit_defaults=True, gc=False):
 class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
     """One per observation. Who answered (the champion, or a canary) on top, the other models beside it.
 
-    offset: the observation's offset in its log partition. model is "" if the stream had no champion.
+    offset: the observation's offset in its log partition. model is "" if the stream had no champion. groups: of the
+    observation, by field (see `headrace.contracts.groups`); None: the contract declares none, or it is in none.
     """
 
     id: str
@@ -158,6 +163,7 @@ class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
     score: float | None = None
     probabilities: dict[str, float] | None = None
     challengers: list[Answer] = []
+    groups: dict[str, str] | None = None
 
 
 DriftKind = Literal["data", "prediction", "concept", "bias", "quality", "volume", "delay"]
@@ -171,7 +177,7 @@ class Outcome(msgspec.Struct, omit_defaults=True, gc=False):
     status: labelled (first label), expired (none in time; `y` set if the policy makes it a negative), corrected (a
     later label replaced the first, `previous_y`), unmatched (a label whose observation never came), ignored (a second
     label under the policy `ignore`). at: event time of the resolution; observed_at: of the observation; offset: of
-    the record that resolved it; prediction_offset: the observation's, -1 if unmatched.
+    the record that resolved it; prediction_offset: the observation's, -1 if unmatched. groups: as in its prediction.
     """
 
     id: str
@@ -189,6 +195,7 @@ class Outcome(msgspec.Struct, omit_defaults=True, gc=False):
     score: float | None = None
     probabilities: dict[str, float] | None = None
     challengers: list[Answer] = []
+    groups: dict[str, str] | None = None
 
 
 class Rejected(msgspec.Struct, omit_defaults=True):

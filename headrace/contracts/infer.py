@@ -331,7 +331,8 @@ def _field(name: str, column: _Column, id: str, event_time: str, entity: str) ->
         feature=False if kind == "time" and name != event_time else None,
         max_length=max_length,
         categories=column.closed(column.present) if kind == "string" and not role else None,
-        sensitive=name.strip().lower() in _SENSITIVE,
+        # The groups of other types need edges, which nobody can guess.
+        sensitive=name.strip().lower() in _SENSITIVE and kind in ("string", "boolean", "integer"),
     )
 
 

@@ -18,7 +18,7 @@ from headrace.contracts.times import parse_ms, to_text
 from headrace.errors import Unusable
 
 PREFIX = "headrace"
-FIELD_PROPERTIES = ("Feature", "Sensitive", "Personal", "Unit")
+FIELD_PROPERTIES = ("Feature", "Sensitive", "Segment", "Edges", "Personal", "Unit")
 
 LOGICAL_TYPES: dict[str, FieldType] = {
     "string": "string",
@@ -114,6 +114,8 @@ def write_field(contract: StreamContract, field: Field) -> dict[str, Any]:
     custom = custom_properties(
         Feature=None if field.feature == feature_by_default(contract, field) else field.feature,
         Sensitive=field.sensitive or None,
+        Segment=field.segment or None,
+        Edges=None if field.edges is None else [_written_bound(field.type, edge) for edge in field.edges],
         Personal=field.personal or None,
         Unit=field.unit,
     )
@@ -150,6 +152,8 @@ def read_field(item: SchemaProperty, path: Path) -> Field:
         categories=_categories(item, path),
         unit=told.take("Unit", str, ""),
         sensitive=told.take("Sensitive", bool, classification == "sensitive"),
+        segment=told.take("Segment", bool, False),
+        edges=_edges(kind, told, path),
         personal=told.take("Personal", bool, classification in _PERSONAL),
         description=item.description or "",
     )
@@ -185,6 +189,12 @@ def _options(kind: FieldType, options: Mapping[str, Any], path: Path) -> dict[st
             bound = tighter(bound, found[side])
         found[side] = bound
     return found
+
+
+def _edges(kind: FieldType, told: Told, path: Path) -> list[float] | None:
+    edges = told.take("Edges", list[Any] | None, None)
+    where = told.path("Edges", path)
+    return None if edges is None else [_bound(kind, edge, f"{where}[{n}]") for n, edge in enumerate(edges)]
 
 
 def _bound(kind: FieldType, value: Any, where: Path) -> float:

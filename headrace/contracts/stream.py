@@ -23,8 +23,10 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
 
     A `time` enters the log as integer milliseconds since 1970 UTC. minimum/maximum are inclusive; numbers without
     them are still held within +-1e15, as larger ones ruin a scaler for ever. max_length and categories: strings only.
-    sensitive: used to look for bias. personal: identifies a person. feature: whether it is in `x`; None leaves it to
-    `check`, which says no for a personal field, the id and the event time, and yes for every other.
+    sensitive: used to look for bias. segment: quality is also told for each of its values. Both make groups (see
+    `headrace.contracts.groups`); edges, rising, are where those of a number or a time begin. personal: identifies a
+    person. feature: whether it is in `x`; None leaves it to `check`, which says no for a personal field, the id and
+    the event time, and yes for every other.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Field(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     categories: list[str] | None = None
     unit: str = ""
     sensitive: bool = False
+    segment: bool = False
+    edges: list[float] | None = None
     personal: bool = False
     description: str = ""
 

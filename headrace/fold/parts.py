@@ -69,7 +69,7 @@ def corrected(first: Outcome, label: Label, offset: int) -> Outcome:
     return Outcome(
         first.id, first.entity, label.at, "corrected", offset, first.observed_at, first.prediction_offset,
         label.y, first.y, first.model, first.version, first.answer, first.score, first.probabilities,
-        first.challengers,
+        first.challengers, first.groups,
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from headrace.contracts.events import (
     Scalar,
     TrafficShared,
 )
+from headrace.contracts.groups import Groups
 from headrace.contracts.left_out import Below
 from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.fold.counters import Counters
@@ -63,6 +64,7 @@ class Shard:
         self.offset = -1
         """Offset of the last record folded; -1 before the first."""
         self.watermark = 0
+        self._groups = Groups()
         self.counters = Counters()
         self.champion: ModelSlot | None = None
         self.canary: ModelSlot | None = None
@@ -83,6 +85,11 @@ class Shard:
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "rebuilder": None, "_eldest": deque()}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        if state.keys() - {"rebuilder"} != vars(Shard()).keys():
+            raise Unusable("the state is of a shard that kept something else")
+        vars(self).update(state)
 
     @property
     def pending(self) -> int:
@@ -149,6 +156,8 @@ class Shard:
             asked = ()
         if len(self.slots) > len(asked):
             asked = self._ask_others(observation, prediction, asked)
+        if self._groups:
+            prediction.groups = self._groups.of(x, observation.aside)
         self._out.predictions.append(prediction)
         self._park(identity, Waiting(prediction, x, asked))
         early = self._early.pop(identity, None) if self._early else None
@@ -156,15 +165,11 @@ class Shard:
             self._resolve(identity, early.label.at, offset, early.label.y)
 
     def _ask_others(
-        self,
-        observation: Observation,
-        prediction: Prediction,
-        asked: tuple[Asked, ...],
+        self, observation: Observation, prediction: Prediction, asked: tuple[Asked, ...]
     ) -> tuple[Asked, ...]:
         more = []
-        first = asked[0][0] if asked else None
         for slot in self.slots.values():
-            if slot is not first:
+            if not asked or slot is not asked[0][0]:
                 served, said = slot.ask(observation.x, observation.entity, observation.at)
                 more.append((slot, served, Answer(slot.model, slot.version, *said)))
         prediction.challengers = [said for _, _, said in more]
@@ -304,6 +309,7 @@ class Shard:
     def _apply(self, control: Control) -> None:
         if isinstance(control, ContractAdopted):
             self.contract = contracts.from_dict(control.contract)
+            self._groups = Groups(self.contract)
             self._deadlines.adopt(self.contract.label.wait_seconds, self.offset)
         elif isinstance(control, ModelDeployed):
             self._deploy(control)
@@ -422,7 +428,7 @@ class Shard:
     def _emit(self, said: Prediction, status: OutcomeStatus, at: int, offset: int, y: Scalar | None) -> None:
         outcome = Outcome(
             said.id, said.entity, at, status, offset, said.at, said.offset, y, None,
-            said.model, said.version, said.answer, said.score, said.probabilities, said.challengers,
+            said.model, said.version, said.answer, said.score, said.probabilities, said.challengers, said.groups,
         )  # fmt: skip
         assert self.contract is not None
         if self.contract.label.second == "correct" and said.id in self._known:

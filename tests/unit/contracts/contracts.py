@@ -34,6 +34,12 @@ def fields(draw: st.DrawFn, name: str, kind: str | None = None, **more: Any) -> 
     if kind == "string":
         more["max_length"] = draw(st.integers(12, 300))
         more["categories"] = draw(st.none() | st.lists(texts, min_size=1, max_size=4, unique=True))
+    personal = draw(st.booleans())
+    if kind in ("integer", "number", "time"):
+        edges = st.lists(whole_ms if kind == "time" else bounds, min_size=1, max_size=4, unique=True).map(
+            sorted
+        )
+        more["edges"] = draw(edges if kind != "integer" else st.none() | edges)
     return Field(
         name=name,
         type=kind,
@@ -43,7 +49,8 @@ def fields(draw: st.DrawFn, name: str, kind: str | None = None, **more: Any) -> 
         else draw(st.sampled_from([None, True, False])),
         unit=draw(st.sampled_from(["", "miles", "°C"])),
         sensitive=draw(st.booleans()),
-        personal=draw(st.booleans()),
+        segment=not personal and draw(st.booleans()),
+        personal=personal,
         description=draw(texts),
         **draw(ranges(kind)),
         **more,

@@ -24,7 +24,8 @@ def changed(old: StreamContract, new: StreamContract) -> StreamContract:
         elif part == "fields":
             # Names may have dots: the longest field name that fits is meant.
             name = max(
-                (one for one in {*fields, *(f.name for f in new.fields)} if rest.startswith(one)), key=len
+                (one for one in {*fields, *(f.name for f in new.fields)} if f"{rest}.".startswith(f"{one}.")),
+                key=len,
             )
             attribute = rest[len(name) + 1 :]
             if attribute:

@@ -17,6 +17,7 @@ from headrace.contracts.events import (
     Observation,
 )
 from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract
+from headrace.errors import Unusable
 from headrace.fold.parts import Folded
 from headrace.fold.shard import CLASSES, MODELS, Shard
 
@@ -351,3 +352,12 @@ def test_a_model_that_left_is_kept_by_no_observation_that_waits() -> None:
     assert left() is None
     (outcome,) = play.feed(label("x")).outcomes
     assert outcome.model == "old", "what it said is still joined with its label"
+
+
+def test_the_state_of_other_code_is_refused():
+    """Then the log is folded again; a shard that lacks something would fail later, or worse, not fail."""
+    state = Shard().__getstate__()
+    Shard().__setstate__(state)
+    del state["_groups"]
+    with pytest.raises(Unusable, match="something else"):
+        Shard().__setstate__(state)
