@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import contest, ingest_http, rebuild
+from benchmarks import contest, ingest_http, monitor, rebuild
 from benchmarks.workload import MODELS, labelled
 from headrace.broker import EmbeddedBroker
 
@@ -36,7 +36,9 @@ def main() -> None:
     """Run what was asked for and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=["scoring", "faust", "quix", "http", "rebuild"])
+    parser.add_argument(
+        "--only", nargs="*", default=["scoring", "faust", "quix", "http", "rebuild", "monitor"]
+    )
     parser.add_argument(
         "--output", type=Path, default=contest.ROOT / "benchmarks" / "results" / "latest.json"
     )
@@ -49,6 +51,8 @@ def main() -> None:
                 "at": time.strftime("%F"),
                 **rebuild.measure(home, rebuild.EVENTS, asked.rounds),
             }
+        if "monitor" in asked.only:
+            results["monitor"] = {"at": time.strftime("%F"), **monitor.measure(asked.rounds)}
         broker = EmbeddedBroker(home / "kafka")
         try:
             bootstrap = broker.start().bootstrap_servers

@@ -10,12 +10,49 @@ from typing import Literal
 
 import msgspec
 
-from headrace.contracts.stream import Task
+from headrace.contracts.stream import FieldType, Task
 
 Kind = Literal["log", "predictions", "outcomes", "rejected"]
 
 SCORE_BINS = 1000
 """Equal bins of [0, 1] in the score histograms; a score of exactly 1 has a bin of its own, so indices are 0..1000."""
+
+
+GROUP_SCORE_BINS = 50
+"""The same, in the histograms of a group."""
+
+
+class Sketch(msgspec.Struct, omit_defaults=True):
+    """The distribution of numbers: how many fell into each bucket of doubles that agree but for their last bits.
+
+    shift: how many bits. The same numbers give the same sketch, in any order and however they were merged; see
+    `services.monitor.domain.sketches`.
+    """
+
+    shift: int = 0
+    buckets: dict[int, int] = {}
+
+
+class FieldTally(msgspec.Struct, omit_defaults=True):
+    """The values of one field. How often it was missing stands in its window's `missing`.
+
+    count: values; mistyped: those of another type than the contract's (nothing that went through ingest). Numbers and
+    times: least, greatest, sum and squares (of the distances from `origin`, the first), sketch. Texts, and booleans as
+    `true` and `false`: values (text -> count), other: those beyond the bound, new: those that the partition's log had
+    not shown before.
+    """
+
+    count: int = 0
+    mistyped: int = 0
+    least: float | None = None
+    greatest: float | None = None
+    origin: float = 0.0
+    sum: float = 0.0
+    squares: float = 0.0
+    sketch: Sketch = msgspec.field(default_factory=Sketch)
+    values: dict[str, int] = {}
+    other: int = 0
+    new: list[str] = []
 
 
 class Quality(msgspec.Struct, omit_defaults=True):
@@ -24,7 +61,8 @@ class Quality(msgspec.Struct, omit_defaults=True):
     count: answers scored; unanswered: labels without an answer. correct: answers equal to the label. tp..fn, brier,
     positives, negatives (score histograms by truth: bin -> count): boolean labels. scored, loss (natural log, summed):
     answers that came with a score or probabilities. numeric, absolute, squared (errors summed), y_mean, y_squares
-    (mean of the labels, sum of their squared distances from it): numeric labels.
+    (mean of the labels, sum of their squared distances from it): numeric labels. confusion: labels that are classes:
+    label -> answer -> count.
     """
 
     count: int = 0
@@ -45,15 +83,22 @@ class Quality(msgspec.Struct, omit_defaults=True):
     y_origin: float = 0.0
     y_sum: float = 0.0
     y_squares: float = 0.0
+    confusion: dict[str, dict[str, int]] = {}
 
 
 class Answers(msgspec.Struct, omit_defaults=True):
-    """What one model version said when asked. score_sum: sum of its P(positive), over `scored` answers."""
+    """What one model version said when asked. score_sum: sum of its P(positive), over `scored` answers.
+
+    classes: answers that are no numbers, by class (as text). scores: the distribution of P(positive), or of the answers
+    of a regression.
+    """
 
     answered: int = 0
     unanswered: int = 0
     scored: int = 0
     score_sum: float = 0.0
+    classes: dict[str, int] = {}
+    scores: Sketch = msgspec.field(default_factory=Sketch)
 
 
 class Delay(msgspec.Struct, omit_defaults=True):
@@ -69,24 +114,34 @@ class Delay(msgspec.Struct, omit_defaults=True):
 
 
 class ContractFacts(msgspec.Struct, omit_defaults=True):
-    """What the control plane must know of the contract in force."""
+    """What the monitor must know of the contract in force.
+
+    fields: the features. types: of those, and of the fields that stand aside. sensitive, segments: the fields that make
+    groups.
+    """
 
     version: int
     task: Task
     partitions: int
     fields: list[str]
+    types: dict[str, FieldType] = {}
+    aside: list[str] = []
+    sensitive: list[str] = []
+    segments: list[str] = []
 
 
 class WindowSummary(msgspec.Struct, omit_defaults=True):
     """One event-time window of one partition of `stream.kind`, or with `start` None the total since the log began.
 
     start: first millisecond of the window, which is `length_seconds` long. through_offset: last record counted.
-    closed: the window will not change any more; later records for it are `late`, and counted in the total only.
+    closed: the window is complete but for late records, which are in the total as `late`. A window that closed not long
+    ago takes them in all the same: `revised` counts them. Those for older windows are in the total only.
     final_before: windows of this partition that end at or before it are closed. watermark: largest event time seen.
     value_bytes: of the values of predictions and outcomes. undecodable: records that are no event of their topic. late,
-    contract: in the total only. missing: observations without that field (log). statuses: outcomes by status. answers
-    (predictions) and quality (outcomes): by `model@version`. rejected: by `rule/field`. Dictionaries are bounded; what
-    does not fit is counted as `other`.
+    contract: in the total only. missing: observations without that field (log). fields: the values of observations by
+    field (log; not in the total). statuses: outcomes by status. answers (predictions) and quality (outcomes): by
+    `model@version`. groups: quality by `model@version`, field and group (outcomes; not in the total). rejected: by
+    `rule/field`. Dictionaries are bounded; what does not fit is counted as `other`.
     """
 
     stream: str
@@ -105,10 +160,13 @@ class WindowSummary(msgspec.Struct, omit_defaults=True):
     observations: int = 0
     labels: int = 0
     controls: int = 0
+    revised: int = 0
     missing: dict[str, int] = {}
+    fields: dict[str, FieldTally] = {}
     statuses: dict[str, int] = {}
     answers: dict[str, Answers] = {}
     quality: dict[str, Quality] = {}
+    groups: dict[str, dict[str, dict[str, Quality]]] = {}
     delay: Delay = msgspec.field(default_factory=Delay)
     rejected: dict[str, int] = {}
     contract: ContractFacts | None = None

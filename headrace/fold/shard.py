@@ -144,7 +144,7 @@ class Shard:
         first = self.champion
         if self.canary is not None and place(self.canary.model, entity) < self._shared:
             first = self.canary
-        asked: tuple[Asked, ...]
+        asked: tuple[Asked, ...] = ()
         if first is not None:
             served, (answer, score, probabilities) = first.ask(x, entity, at)
             prediction = Prediction(
@@ -153,7 +153,6 @@ class Shard:
             asked = ((first, served, prediction),)
         else:
             prediction = Prediction(identity, entity, at, offset)
-            asked = ()
         if len(self.slots) > len(asked):
             asked = self._ask_others(observation, prediction, asked)
         if self._groups:

@@ -23,6 +23,7 @@ from services.monitor import rulebook
 from services.monitor.agents import build_app, failures, recover
 from services.monitor.api import build_routes
 from services.monitor.control import ControlPlane
+from services.monitor.details_api import build_detail_routes
 from services.monitor.domain.tables import Tables
 from services.monitor.domain.usage import UsageTable
 from services.monitor.host import build_host
@@ -121,6 +122,7 @@ def _run(settings: MonitorSettings) -> int:
     )
     app.include_router(build_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)))
     app.include_router(build_value_routes(control.tables, valuing))
+    app.include_router(build_detail_routes(control))
     try:
         return serve_with_host(app, planes, address=settings.host, port=settings.port)
     finally:

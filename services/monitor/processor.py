@@ -7,29 +7,35 @@ compacted topic keeps and a merge looks at, is the same for every batching. Floo
 fetching in large portions.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 
-from headrace.contracts.statistics import WindowSummary, encode_summary
+from headrace.contracts.statistics import Kind, WindowSummary, encode_summary
 from headrace.contracts.topics import STATISTICS, stream_of
 from headrace.errors import Unusable
-from headrace.operators.tumbling import TumblingWindows
 from headrace.processor import Batch, Message, Outputs
-from services.monitor.domain import summaries
-from services.monitor.domain.counting import COUNTERS, LogCounter
+from services.monitor.domain.columns import LogColumns
+from services.monitor.domain.counting import COUNTERS
+from services.monitor.domain.ledger import Ledger
+from services.monitor.domain.reading import READERS, LogReader
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class WindowShape(msgspec.Struct, frozen=True):
     """How time is cut.
 
     length_seconds: of a window, in event time. lateness_seconds: how far the watermark must pass a window's end to
-    close it. open_windows: most windows open at a time; at the bound the oldest closes early.
+    close it. open_windows: most windows open at a time; at the bound the oldest closes early. revisable_windows: closed
+    ones, the newest, that late records still revise.
     """
 
     length_seconds: int = 3600
     lateness_seconds: int = 600
     open_windows: int = 48
+    revisable_windows: int = 48
 
 
 class SummariserState(msgspec.Struct):
@@ -43,12 +49,15 @@ class SummariserState(msgspec.Struct):
     final_before: int
     total: WindowSummary
     open: dict[int, WindowSummary]
+    kept: dict[int, msgspec.Raw]
+    known: dict[str, list[str]]
 
 
 class Summariser:
     """Summaries of one partition of one topic, as a Processor.
 
-    Bounds: `shape.open_windows` windows, each with the names that `domain.summaries` counts apart.
+    Bounds: `shape.open_windows` and `shape.revisable_windows` windows, each with the names that `domain.summaries`
+    counts apart.
     """
 
     def __init__(self, topic: str, partition: int, shape: WindowShape) -> None:
@@ -60,41 +69,47 @@ class Summariser:
         self.topic = topic
         self.partition = partition
         self.shape = shape
-        self._kind = kind
+        self._kind: Kind = kind
         self._counter = COUNTERS[self._kind]()
-        self._windows = TumblingWindows(
+        self._log = LogReader()
+        self._ledger = Ledger(
+            self._fresh,
             shape.length_seconds * 1000,
             shape.lateness_seconds * 1000,
             shape.open_windows,
-            self._fresh,
-            self._add_closed,
+            shape.revisable_windows,
         )
-        # Closed windows and late records; what is still open is added when the total is told.
-        self._past = self._fresh(None)
 
     def process(self, batch: Batch) -> Outputs:
         """Count the batch; see the protocol."""
-        self._counter.count(batch.values, self._windows, self._past)
-        closed, touched = self._windows.take_changed()
+        for run in self._read(batch):
+            self._ledger.count(run, self._counter)
+            if isinstance(run, LogColumns) and run.adopted is not None:
+                self._ledger.past.contract = run.adopted
         through = batch.offsets[-1]
-        messages = [self._message(window, through, closed=True) for _, window in closed]
-        messages += [self._message(window, through) for _, window in touched]
-        messages.append(self._message(self._total(), through))
+        messages = []
+        for window, closed in self._ledger.take_changed():
+            messages.append(told := self._message(window, through, closed=closed))
+            if closed and window.start is not None:
+                self._ledger.keep(window.start, told["value"] or b"")
+        messages.append(self._message(self._ledger.total(), through))
         return {(STATISTICS.name, 0): messages}
 
     def snapshot(self) -> bytes:
         """The whole state, as JSON."""
-        windows = self._windows
+        ledger = self._ledger
         return msgspec.json.encode(
             SummariserState(
                 STATE_VERSION,
                 self.topic,
                 self.partition,
                 self.shape,
-                windows.watermark,
-                windows.final_before,
-                self._past,
-                windows.open,
+                ledger.windows.watermark,
+                ledger.windows.final_before,
+                ledger.past,
+                ledger.windows.open,
+                {start: msgspec.Raw(told) for start, told in ledger.kept.items()},
+                {name: list(texts) for name, texts in self._log.known.items()},
             )
         )
 
@@ -107,35 +122,31 @@ class Summariser:
         mine = (STATE_VERSION, self.topic, self.partition, self.shape)
         if (read.version, read.topic, read.partition, read.shape) != mine:
             raise Unusable("the snapshot is of another topic, window shape or code")
-        self._past = read.total
-        self._windows.resume(read.open, read.watermark, read.final_before)
-        if isinstance(self._counter, LogCounter):
-            self._counter.resume(read.total.contract)
+        self._ledger.past = read.total
+        self._ledger.kept = {start: bytes(told) for start, told in read.kept.items()}
+        self._ledger.windows.resume(read.open, read.watermark, read.final_before)
+        self._log.resume(read.total.contract, read.known)
 
     def fingerprints(self) -> dict[str, str]:
         """None: there is no model here."""
         return {}
+
+    def _read(self, batch: Batch) -> Iterator[Any]:
+        """The batch as columns, in runs."""
+        if self._kind == "log":
+            yield from self._log.read(batch.offsets, batch.values)
+        else:
+            yield READERS[self._kind](batch.offsets, batch.values)
 
     def _fresh(self, start: int | None) -> WindowSummary:
         return WindowSummary(
             stream_of(self.topic), self._kind, self.partition, self.shape.length_seconds, start=start
         )
 
-    def _add_closed(self, window: WindowSummary) -> None:
-        """At once, not when the batch ends: sums of floats must come in the log's order, late records among them."""
-        summaries.merge(self._past, window)
-
-    def _total(self) -> WindowSummary:
-        """Closed windows, late records and open windows, added up in the same order whatever the batches were."""
-        total = self._fresh(None)
-        summaries.merge(total, self._past)
-        for start in sorted(self._windows.open):
-            summaries.merge(total, self._windows.open[start])
-        return total
-
     def _message(self, summary: WindowSummary, through: int, *, closed: bool = False) -> Message:
+        windows = self._ledger.windows
         summary.through_offset = through
         summary.closed = closed
-        summary.watermark = self._windows.watermark
-        summary.final_before = self._windows.final_before
+        summary.watermark = windows.watermark
+        summary.final_before = windows.final_before
         return {"key": summary.key(), "value": encode_summary(summary)}

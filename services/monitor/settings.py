@@ -31,6 +31,8 @@ class MonitorSettings(BaseSettings):
     """Event time after a window's end during which it still counts what comes for it."""
     open_windows: int = Field(48, ge=1, le=10_000, validation_alias="HEADRACE_MONITOR_OPEN_WINDOWS")
     """Most windows open at a time, a partition; beyond it the oldest closes early."""
+    revisable_windows: int = Field(48, ge=0, le=10_000, validation_alias="HEADRACE_MONITOR_REVISABLE_WINDOWS")
+    """Closed windows a partition, the newest, that late records still revise."""
     windows_kept: int = Field(10_000, ge=1, validation_alias="HEADRACE_MONITOR_WINDOWS_KEPT")
     """Windows a stream that the tables hold; the oldest goes first."""
     batch_records: int = Field(10_000, ge=1, le=100_000, validation_alias="HEADRACE_MONITOR_BATCH_RECORDS")
@@ -86,4 +88,6 @@ class MonitorSettings(BaseSettings):
     @property
     def shape(self) -> WindowShape:
         """How time is cut."""
-        return WindowShape(self.window_seconds, self.lateness_seconds, self.open_windows)
+        return WindowShape(
+            self.window_seconds, self.lateness_seconds, self.open_windows, self.revisable_windows
+        )

@@ -175,7 +175,7 @@ def monitored(rng: Random, kind: str):
     if rng.random() < 0.05:
         return rng.choice([b"{", b"null", None])
     if kind == "log":
-        return log_record(rng) if rng.random() < 0.1 else builders.observation("i", {"a": 1.0}, at=at)
+        return log_record(rng) if rng.random() < 0.1 else _observed(rng, at)
     model = rng.choice(["m", "n"])
     others = [Answer("tree", rng.randrange(3), True, _spoken(rng))]
     if kind == "predictions":
@@ -189,6 +189,32 @@ def monitored(rng: Random, kind: str):
         "i", y, _spoken(rng), status=status, model=model, at=at, observed_at=at - 5, previous_y=previous
     )
     said.challengers = others
+    if rng.random() < 0.7:
+        said.groups = {name: rng.choice("MFX") for name in ("sex", "wing") if rng.random() < 0.8}
+    return said
+
+
+MIXED = [
+    Field("a", "number"), Field("b", "integer"), Field("when", "time", feature=False, segment=True, edges=[5e6]),
+    Field("sex", "string", feature=False, sensitive=True), Field("member", "boolean"), Field("code", "string"),
+]  # fmt: skip
+
+
+def _observed(rng: Random, at: int):
+    """An observation of `MIXED`, or the contract itself; some values are missing, or of another type."""
+    if rng.random() < 0.1:
+        version = rng.randrange(1, 4)
+        return builders.adopted(builders.contract(fields=MIXED[: 3 + version], version=version), at=at)
+    x = {
+        "a": rng.gauss(0, 3),
+        "b": rng.randrange(9),
+        "member": rng.random() < 0.3,
+        "code": f"c{rng.randrange(80)}",
+    }
+    said = builders.observation("i", {name: x[name] for name in x if rng.random() < 0.8}, at=at)
+    said.aside = {"when": rng.randrange(10**7), "sex": rng.choice("MF")} if rng.random() < 0.8 else None
+    if rng.random() < 0.1:
+        said.x["a"] = rng.choice(["text", True])
     return said
 
 
@@ -199,7 +225,7 @@ def hostile_monitored(i: int, kind: str):
         if i % 100 == 0:
             fields = [Field(f"f{n}_{i}", "number") for n in range(30)]
             return builders.adopted(builders.contract(fields=fields, version=1 + i // 100), id=f"c{i}", at=at)
-        return builders.observation(f"id{i}", {}, at=at)
+        return builders.observation(f"id{i}", {f"f{i % 30}_{i - i % 100}": float(i)}, at=at)
     if kind == "predictions":
         return builders.prediction(f"id{i}", model=f"m{i}", at=at)
     if kind == "rejected":
@@ -207,6 +233,7 @@ def hostile_monitored(i: int, kind: str):
     said = builders.outcome(f"id{i}", model=f"m{i}", at=at, observed_at=at - i)
     said.score = float(i)  # no score: the topic may be written by others
     said.status = "labelled" if i % 2 else f"status{i}"
+    said.groups = {f"field{i}": f"group{i}"}
     return said
 
 

@@ -31,6 +31,7 @@ from headrace.testing.adapter import AsProcessor, said
 from headrace.testing.clock import SimulatedClock
 from services.ingest.domain.idempotency import IdempotencyStore, KeyReused
 from services.ingest.processor import InboxProcessor
+from services.monitor.domain.details import fairness_view, fields_view, quality_view
 from services.monitor.domain.rules import Rule
 from services.monitor.domain.tables import Tables
 from services.monitor.domain.views import total_view, window_view
@@ -233,7 +234,7 @@ def load_windows(saved: bytes) -> TumblingWindows[list[int]]:
 
 # -- the monitor -----------------------------------------------------------------------------------------------
 
-SHAPE = WindowShape(length_seconds=3600, lateness_seconds=600, open_windows=4)
+SHAPE = WindowShape(length_seconds=3600, lateness_seconds=600, open_windows=4, revisable_windows=3)
 PLACED = ("through_offset", "watermark", "final_before")
 """What a window's summary says of where the partition was: as of the last batch that touched the window."""
 
@@ -253,7 +254,7 @@ def last_words(outputs: Outputs) -> object:
 
 def summariser_state(summariser: Summariser) -> object:
     read = msgspec.json.decode(summariser.snapshot())
-    for window in read["open"].values():
+    for window in [*read["open"].values(), *read["kept"].values()]:
         for key in PLACED:
             window.pop(key, None)
     return read
@@ -262,7 +263,11 @@ def summariser_state(summariser: Summariser) -> object:
 def shown(tables: Tables) -> object:
     """What the API shows, of all streams."""
     return {
-        name: (total_view(table), [window_view(table, start) for start in table.starts])
+        name: (
+            total_view(table),
+            [window_view(table, start) for start in table.starts],
+            [view(table, table.starts) for view in (fields_view, quality_view, fairness_view)],
+        )
         for name, table in sorted(tables.streams.items())
     }
 

@@ -1,268 +1,200 @@
-"""Counts the records of one topic into windows: one counter a kind of topic, each one tight loop.
+"""Counts the columns of one topic into windows: one counter a kind of topic.
 
-Records are decoded into structs that declare only what is counted (msgspec skips the rest), which is a good half of
-the speed. A record that does not decode is counted as such under the newest event time; nothing here raises for it.
-A record for a window that has closed is counted in the total alone, and there as late.
+A counter is given rows (in log order) and the window that they belong to; which that is the `Ledger` decides. What a
+window holds depends on its rows in log order alone, not on how they were batched.
 """
 
+from collections import Counter as Count
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
-import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from headrace.contracts.events import Scalar
-from headrace.contracts.statistics import ContractFacts, Kind, WindowSummary
-from headrace.contracts.stream import StreamContract, from_dict
-from headrace.errors import Unusable
-from headrace.operators.tumbling import BEFORE_ALL_TIME, TumblingWindows
-from services.monitor.domain import delays, quality
-from services.monitor.domain.summaries import MISSING_KEPT, answers_of, bump, quality_of
+from headrace.contracts.statistics import (
+    GROUP_SCORE_BINS,
+    SCORE_BINS,
+    FieldTally,
+    Kind,
+    Quality,
+    WindowSummary,
+)
+from services.monitor.domain import delays, fields, quality, sketches
+from services.monitor.domain.columns import (
+    CONTROL,
+    FIRST,
+    LABEL,
+    OBSERVATION,
+    Columns,
+    LogColumns,
+    OutcomeColumns,
+    PredictionColumns,
+    RejectedColumns,
+    Said,
+    SeenAnswer,
+    SeenOutcome,
+    SeenPrediction,
+)
+from services.monitor.domain.summaries import (
+    CLASSES_KEPT,
+    FIELDS_KEPT,
+    GROUP_TALLIES,
+    MISSING_KEPT,
+    MODELS_KEPT,
+    answers_of,
+    bump,
+    group_of,
+    group_tallies,
+    quality_of,
+)
 
-Windows = TumblingWindows[WindowSummary]
+C_contra = TypeVar("C_contra", bound=Columns, contravariant=True)
 
 
-class Counter(Protocol):
-    """Counts values into windows; what is late goes into `total` only."""
+class Counter(Protocol[C_contra]):
+    """Counts rows of columns, rising, into a window, or what is late into the total (whose `start` is None)."""
 
-    def count(self, values: Sequence[bytes | None], windows: Windows, total: WindowSummary) -> None:
-        """Count a run of records, oldest first."""
+    def count(self, columns: C_contra, rows: Sequence[int], window: WindowSummary) -> None:
+        """Count. A total is given no details."""
         ...
 
 
-class SeenObservation(msgspec.Struct, tag="observation", gc=False):
-    """What is counted of an observation."""
-
-    at: int
-    x: dict[str, Scalar]
-
-
-class SeenLabel(msgspec.Struct, tag="label", gc=False):
-    """What is counted of a label: it arrived."""
-
-    at: int
-
-
-class SeenContract(msgspec.Struct, tag="contract"):
-    """A contract comes into force."""
-
-    at: int
-    version: int
-    contract: dict[str, Any]
-
-
-class SeenDeploy(msgspec.Struct, tag="deploy", gc=False):
-    """A control record."""
-
-    at: int
-
-
-class SeenPromote(msgspec.Struct, tag="promote", gc=False):
-    """A control record."""
-
-    at: int
-
-
-class SeenFreeze(msgspec.Struct, tag="freeze", gc=False):
-    """A control record."""
-
-    at: int
-
-
-class SeenRetire(msgspec.Struct, tag="retire", gc=False):
-    """A control record."""
-
-    at: int
-
-
-class SeenAnswer(msgspec.Struct, gc=False):
-    """One model's answer."""
-
-    model: str
-    version: int
-    answer: Scalar | None = None
-    score: float | None = None
-    probabilities: dict[str, float] | None = None
-
-
-class SeenPrediction(msgspec.Struct, gc=False):
-    """What is counted of a prediction; offset is here because no other record has it with these fields."""
-
-    at: int
-    offset: int
-    model: str = ""
-    version: int = 0
-    answer: Scalar | None = None
-    score: float | None = None
-    challengers: list[SeenAnswer] = []
-
-
-class SeenOutcome(msgspec.Struct, gc=False):
-    """What is counted of an outcome."""
-
-    at: int
-    status: str
-    observed_at: int = 0
-    y: Scalar | None = None
-    previous_y: Scalar | None = None
-    model: str = ""
-    version: int = 0
-    answer: Scalar | None = None
-    score: float | None = None
-    probabilities: dict[str, float] | None = None
-    challengers: list[SeenAnswer] = []
-
-
-class SeenRejected(msgspec.Struct, gc=False):
-    """What is counted of a rejected record."""
-
-    at: int
-    rule: str
-    field: str = ""
-
-
-Control = SeenContract | SeenDeploy | SeenPromote | SeenFreeze | SeenRetire
-
-_decode_log = msgspec.json.Decoder(
-    SeenObservation | SeenLabel | SeenContract | SeenDeploy | SeenPromote | SeenFreeze | SeenRetire
-).decode
-_decode_prediction = msgspec.json.Decoder(SeenPrediction).decode
-_decode_outcome = msgspec.json.Decoder(SeenOutcome).decode
-_decode_rejected = msgspec.json.Decoder(SeenRejected).decode
-
-_BAD = (msgspec.MsgspecError, UnicodeDecodeError, TypeError)
-
-
 class LogCounter:
-    """Observations, labels, control records, and which fields observations lack."""
+    """Observations, labels, control records, and the values of the observations' fields."""
 
-    def __init__(self) -> None:
-        self._fields: tuple[str, ...] = ()
-
-    def resume(self, facts: ContractFacts | None) -> None:
-        """Continue under this contract."""
-        self._fields = tuple(facts.fields) if facts is not None else ()
-
-    def count(self, values: Sequence[bytes | None], windows: Windows, total: WindowSummary) -> None:
+    def count(self, columns: LogColumns, rows: Sequence[int], window: WindowSummary) -> None:
         """Count log records; see the protocol."""
-        at = windows.at
-        expected = len(self._fields)
-        for value in values:
-            try:
-                record = _decode_log(value)  # type: ignore[arg-type]  # None raises TypeError
-            except _BAD:
-                _undecodable(windows, total)
-                continue
-            window = at(record.at)
-            if window is None:
-                window = total
-                total.late += 1
-            window.records += 1
-            kind = type(record)
-            if kind is SeenObservation:
-                window.observations += 1
-                x = record.x
-                if len(x) < expected:
-                    self._count_missing(window, x)
-            elif kind is SeenLabel:
-                window.labels += 1
-            else:
-                window.controls += 1
-                if isinstance(record, SeenContract):
-                    self._adopt(record, total)
-                    expected = len(self._fields)
-
-    def _count_missing(self, window: WindowSummary, x: dict[str, Scalar]) -> None:
-        for name in self._fields:
-            if name not in x:
-                bump(window.missing, name, limit=MISSING_KEPT)
-
-    def _adopt(self, record: SeenContract, total: WindowSummary) -> None:
-        """Follow the contract; one that cannot be read is the shard's to refuse, and changes nothing here."""
-        try:
-            contract = from_dict(record.contract)
-        except Unusable:
+        counts = np.bincount(columns.kinds[np.asarray(rows, np.intp)], minlength=3)
+        window.records += len(rows)
+        window.observations += int(counts[OBSERVATION])
+        window.labels += int(counts[LABEL])
+        window.controls += int(counts[CONTROL])
+        facts = columns.facts
+        if facts is None or not counts[OBSERVATION]:
             return
-        total.contract = facts(contract, record.version)
-        self.resume(total.contract)
+        if window.start is not None:
+            for name in list(facts.types)[:FIELDS_KEPT]:
+                if name not in window.fields and len(window.fields) < FIELDS_KEPT:
+                    window.fields[name] = FieldTally()
+        self._count_fields(columns, columns.observations(rows), window)
+        for row in sorted(columns.new.keys() & set(rows)) if columns.new else ():
+            for name, text in columns.new[row]:
+                tally = window.fields.get(name)
+                if tally is not None and len(tally.new) < fields.NEW_KEPT:
+                    tally.new.append(text)
+
+    def _count_fields(
+        self,
+        columns: LogColumns,
+        places: NDArray[np.intp],
+        window: WindowSummary,
+    ) -> None:
+        """Missing values, and the values of the fields that the window tallies."""
+        tallies = window.fields
+        every = places.size == columns.observed.size
+        chosen = [] if every else places.tolist()
+        wrong = set(columns.mistyped)
+        absent: list[tuple[int, str, int]] = []
+        for name, numbers in columns.numbers.items():
+            values = numbers if every else numbers[places]
+            gaps = np.isnan(values)
+            tally = tallies.get(name)
+            if gaps.any():
+                self._note_gaps(name, places[gaps], wrong, absent, tally)
+                values = values[~gaps]
+            if tally is not None:
+                fields.add_numbers(tally, values)
+        for name, column in columns.texts.items():
+            texts = column if every else [column[place] for place in chosen]
+            counts = Count(texts)
+            tally = tallies.get(name)
+            if counts.pop(None, 0):
+                gone = np.array([text is None for text in texts])
+                self._note_gaps(name, places[gone], wrong, absent, tally)
+            if tally is not None:
+                fields.add_texts(tally, counts)  # type: ignore[arg-type]  # None is out
+        # In the order in which they came: at the bound the first are told apart.
+        for _, name, count in sorted(absent):
+            bump(window.missing, name, count, MISSING_KEPT)
+
+    def _note_gaps(
+        self,
+        name: str,
+        gaps: NDArray[np.intp],
+        wrong: set[tuple[int, str]],
+        absent: list[tuple[int, str, int]],
+        tally: FieldTally | None,
+    ) -> None:
+        missing = [place for place in gaps.tolist() if (place, name) not in wrong] if wrong else gaps
+        if tally is not None:
+            tally.mistyped += len(gaps) - len(missing)
+        if len(missing):
+            absent.append((int(missing[0]), name, len(missing)))
 
 
 class PredictionCounter:
     """What models said when asked."""
 
-    def count(self, values: Sequence[bytes | None], windows: Windows, total: WindowSummary) -> None:
+    def count(self, columns: PredictionColumns, rows: Sequence[int], window: WindowSummary) -> None:
         """Count predictions; see the protocol."""
-        at = windows.at
-        for value in values:
-            try:
-                record = _decode_prediction(value)  # type: ignore[arg-type]  # None raises TypeError
-            except _BAD:
-                _undecodable(windows, total)
-                continue
-            window = at(record.at)
-            if window is None:
-                window = total
-                total.late += 1
-            window.records += 1
-            window.value_bytes += len(value or b"")
+        window.records += len(rows)
+        window.value_bytes += sum(columns.sizes[row] for row in rows)
+        scores: dict[str, list[float]] = {}
+        for row in rows:
+            record = columns.records[row]
+            assert record is not None
             if record.model:
-                _count_answer(window, record)
+                _count_answer(window, record, scores)
             for said in record.challengers:
-                _count_answer(window, said)
+                _count_answer(window, said, scores)
+        for name, values in scores.items():
+            sketches.add(answers_of(window, name).scores, np.array(values, np.float64))
 
 
 class OutcomeCounter:
-    """Outcomes by status, label delay, and every model's answers scored on the first label.
+    """Outcomes by status, label delay, and every model's answers scored on the first label, also by group.
 
     A correction revises the total; windows keep what was known when they closed.
     """
 
-    def count(self, values: Sequence[bytes | None], windows: Windows, total: WindowSummary) -> None:
+    def count(self, columns: OutcomeColumns, rows: Sequence[int], window: WindowSummary) -> None:
         """Count outcomes; see the protocol."""
-        at = windows.at
-        for value in values:
-            try:
-                record = _decode_outcome(value)  # type: ignore[arg-type]  # None raises TypeError
-            except _BAD:
-                _undecodable(windows, total)
-                continue
-            window = at(record.at)
-            if window is None:
-                window = total
-                total.late += 1
-            window.records += 1
-            window.value_bytes += len(value or b"")
-            status = record.status
-            bump(window.statuses, status)
-            y = record.y
-            if status == "labelled":
+        detailed = window.start is not None
+        at_once = detailed and _fits_columns(columns, window)
+        window.records += len(rows)
+        window.value_bytes += sum(columns.sizes[row] for row in rows)
+        for row in rows:
+            record = columns.records[row]
+            assert record is not None
+            bump(window.statuses, record.status)
+            if record.status == "labelled":
                 delays.add(window.delay, record.at - record.observed_at)
-                if y is not None:
-                    _score(window, record, y, 1)
-            elif status == "expired":
-                if y is not None:
-                    _score(window, record, y, 1)
-            elif status == "corrected" and y is not None:
-                if record.previous_y is not None:
-                    _score(total, record, record.previous_y, -1)
-                _score(total, record, y, 1)
+            if not at_once and record.y is not None and record.status in FIRST:
+                _score(window, record, record.y, 1, grouped=detailed)
+        if at_once:
+            _score_columns(columns, rows, window)
+
+    def correct(self, columns: OutcomeColumns, row: int, total: WindowSummary) -> None:
+        """Revise the total by a correction."""
+        record = columns.records[row]
+        assert record is not None
+        if record.y is None:
+            return
+        if record.previous_y is not None:
+            _score(total, record, record.previous_y, -1, grouped=False)
+        _score(total, record, record.y, 1, grouped=False)
 
 
 class RejectedCounter:
     """Refused records by rule and field. Their time is when they were refused, not event time."""
 
-    def count(self, values: Sequence[bytes | None], windows: Windows, total: WindowSummary) -> None:
+    def count(self, columns: RejectedColumns, rows: Sequence[int], window: WindowSummary) -> None:
         """Count rejects; see the protocol."""
-        for value in values:
-            try:
-                record = _decode_rejected(value)  # type: ignore[arg-type]  # None raises TypeError
-            except _BAD:
-                _undecodable(windows, total)
-                continue
-            window = windows.at(record.at)
-            if window is None:
-                window = total
-                total.late += 1
-            window.records += 1
+        window.records += len(rows)
+        for row in rows:
+            record = columns.records[row]
+            assert record is not None
             bump(window.rejected, f"{record.rule}/{record.field}")
 
 
@@ -276,32 +208,108 @@ COUNTERS: dict[
 }
 
 
-def facts(contract: StreamContract, version: int) -> ContractFacts:
-    """What the monitor keeps of a contract."""
-    features = [field.name for field in contract.fields if field.feature]
-    return ContractFacts(version, contract.task, contract.partitions, features)
-
-
-def _count_answer(window: WindowSummary, said: SeenPrediction | SeenAnswer) -> None:
-    answers = answers_of(window, f"{said.model}@{said.version}")
-    if said.answer is None:
+def _count_answer(
+    window: WindowSummary, said: SeenPrediction | SeenAnswer, scores: dict[str, list[float]]
+) -> None:
+    name = f"{said.model}@{said.version}"
+    answers = answers_of(window, name)
+    answer = said.answer
+    if answer is None:
         answers.unanswered += 1
         return
     answers.answered += 1
     if quality.is_score(said.score):
         answers.scored += 1
         answers.score_sum += said.score
+        scores.setdefault(name, []).append(said.score)
+    if isinstance(answer, float):
+        if not quality.is_score(said.score):
+            scores.setdefault(name, []).append(answer)
+    else:
+        bump(answers.classes, quality.class_text(answer), limit=CLASSES_KEPT)
 
 
-def _score(window: WindowSummary, outcome: SeenOutcome, y: Scalar, weight: int) -> None:
+def _fits_columns(columns: OutcomeColumns, window: WindowSummary) -> bool:
+    """Whether whole columns can be scored: labels and answers are yes or no, and no bound on tallies comes near."""
+    models = columns.models
+    groups = sum(len(grouped.names) for grouped in columns.groups.values())
+    return (
+        group_tallies(window) + len(models) * groups <= GROUP_TALLIES
+        and all(said.binary for said in models.values())
+        and len(window.quality.keys() | models.keys()) <= MODELS_KEPT
+        and len(window.groups.keys() | models.keys()) <= MODELS_KEPT
+    )
+
+
+def _score_columns(columns: OutcomeColumns, rows: Sequence[int], window: WindowSummary) -> None:
+    """Score all models on these rows, tallies being made in the order in which one record after another makes them."""
+    inside = np.zeros(len(columns.at), bool)
+    inside[np.asarray(rows, np.intp)] = True
+    jobs: list[tuple[tuple[int, int, int], str, str, NDArray[np.intp]]] = []
+    for name, said in columns.models.items():
+        chosen = np.flatnonzero(inside[said.rows])
+        if not chosen.size:
+            continue
+        first = int(said.rows[chosen[0]])
+        jobs.append(((first, said.places[chosen[0]], -1), name, "", chosen))
+        for field, grouped in columns.groups.items():
+            those = chosen[grouped.codes[said.rows[chosen]] >= 0]
+            if those.size:
+                first = int(said.rows[those[0]])
+                jobs.append(((first, said.places[those[0]], grouped.places[first]), name, field, those))
+    for (_, _, place), name, field, chosen in sorted(jobs, key=lambda job: job[0]):
+        if place < 0:
+            _score_chosen(columns.models[name], chosen, [quality_of(window, name)], None, SCORE_BINS)
+            continue
+        said, grouped = columns.models[name], columns.groups[field]
+        codes = grouped.codes[said.rows[chosen]]
+        different, first_at = np.unique(codes, return_index=True)
+        order = np.argsort(first_at)
+        tallies: dict[int, Quality] = {}  # by identity: groups beyond the bound share one
+        which = np.empty(len(grouped.names), np.intp)
+        for code in different[order].tolist():
+            tally = group_of(window, name, field, grouped.names[code])
+            if tally is None:
+                break  # it is a field too many
+            tallies.setdefault(id(tally), tally)
+            which[code] = list(tallies).index(id(tally))
+        else:
+            _score_chosen(said, chosen, list(tallies.values()), which[codes], GROUP_SCORE_BINS)
+
+
+def _score_chosen(
+    said: Said, chosen: NDArray[np.intp], tallies: list[Quality], which: NDArray[np.intp] | None, bins: int
+) -> None:
+    if which is None:
+        which = np.zeros(chosen.size, np.intp)
+    answered = said.answered[chosen]
+    if not answered.all():
+        for n, silent in enumerate(np.bincount(which[~answered], minlength=len(tallies)).tolist()):
+            tallies[n].unanswered += silent
+        chosen, which = chosen[answered], which[answered]
+    quality.update_binary(tallies, which, said.y[chosen], said.answer[chosen], said.scores[chosen], bins)
+
+
+def _score(window: WindowSummary, outcome: SeenOutcome, y: Scalar, weight: int, *, grouped: bool) -> None:
     if outcome.model:
-        quality.update(quality_of(window, f"{outcome.model}@{outcome.version}"), y, outcome, weight)
+        _score_one(window, outcome, outcome, y, weight, grouped=grouped)
     for said in outcome.challengers:
-        quality.update(quality_of(window, f"{said.model}@{said.version}"), y, said, weight)
+        _score_one(window, outcome, said, y, weight, grouped=grouped)
 
 
-def _undecodable(windows: Windows, total: WindowSummary) -> None:
-    """Count a record that is no event of its topic where the stream is now, or in the total before its first event."""
-    now = windows.watermark
-    window = windows.at(now) if now != BEFORE_ALL_TIME else None
-    (total if window is None else window).undecodable += 1
+def _score_one(
+    window: WindowSummary,
+    outcome: SeenOutcome,
+    said: SeenOutcome | SeenAnswer,
+    y: Scalar,
+    weight: int,
+    *,
+    grouped: bool,
+) -> None:
+    name = f"{said.model}@{said.version}"
+    quality.update(quality_of(window, name), y, said, weight)
+    if grouped and outcome.groups:
+        for field, value in outcome.groups.items():
+            tally = group_of(window, name, field, value)
+            if tally is not None:
+                quality.update(tally, y, said, weight, bins=GROUP_SCORE_BINS)

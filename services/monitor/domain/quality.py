@@ -5,14 +5,23 @@ figures are shown is decided by the contract's task. Histograms have as many bin
 ROC AUC. `weight` -1 takes an outcome back, when a correction replaces its label.
 """
 
+from collections.abc import Sequence
 from math import log, sqrt
 from typing import Protocol, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
 
 from headrace.contracts.events import Scalar
 from headrace.contracts.statistics import SCORE_BINS, Quality
 from headrace.contracts.stream import Task
 
 SMALLEST_PROBABILITY = 1e-15
+CLASSES_CONFUSED = 32
+"""Labels told apart in a confusion matrix, and answers to each; more are counted as `other`."""
+OTHER_CLASS = "other"
+CLASS_LENGTH = 64
+"""Characters of a class by which it is told apart."""
 LARGEST_ERROR = 1e150
 """Errors are held within this, so that a sum of squares stays finite (JSON knows no infinity)."""
 
@@ -20,6 +29,11 @@ BINARY_METRICS = ("roc_auc", "log_loss", "brier", "accuracy", "precision", "reca
 MULTICLASS_METRICS = ("accuracy", "log_loss")
 REGRESSION_METRICS = ("mae", "rmse", "r2")
 METRICS = tuple(dict.fromkeys((*BINARY_METRICS, *MULTICLASS_METRICS, *REGRESSION_METRICS)))
+
+
+Places = NDArray[np.intp]
+Flags = NDArray[np.bool_]
+Numbers = NDArray[np.float64]
 
 
 class Said(Protocol):
@@ -30,8 +44,8 @@ class Said(Protocol):
     probabilities: dict[str, float] | None
 
 
-def update(quality: Quality, y: Scalar, said: Said, weight: int = 1) -> None:
-    """Score one answer on its label."""
+def update(quality: Quality, y: Scalar, said: Said, weight: int = 1, bins: int = SCORE_BINS) -> None:
+    """Score one answer on its label. bins: of the score histograms."""
     answer = said.answer
     if answer is None:
         quality.unanswered += weight
@@ -40,11 +54,51 @@ def update(quality: Quality, y: Scalar, said: Said, weight: int = 1) -> None:
     if answer == y:
         quality.correct += weight
     if y is True or y is False:
-        _binary(quality, y, answer, said.score, weight)
-    elif said.probabilities is not None:
+        _binary(quality, y, answer, said.score, weight, bins)
+        return
+    if not isinstance(y, float):
+        _confuse(quality.confusion, class_text(y), class_text(answer), weight)
+    if said.probabilities is not None:
         _add_loss(quality, said.probabilities.get(str(y), 0.0), weight)
     elif not isinstance(y, str) and not isinstance(answer, str):
         _numeric(quality, float(y), float(answer), weight)
+
+
+def update_binary(
+    tallies: Sequence[Quality], which: Places, y: Flags, answer: Flags, score: Numbers, bins: int = SCORE_BINS
+) -> None:
+    """Score many answers, each in its tally, exactly as `update` would one after the other.
+
+    which: of each answer, the index of its tally. y, answer: booleans; score: NaN without one.
+    """
+    cells = np.bincount(which * 4 + y * 2 + answer, minlength=4 * len(tallies)).reshape(-1, 4)
+    for tally, (tn, fp, fn, tp) in zip(tallies, cells.tolist(), strict=True):
+        tally.tn, tally.fp, tally.fn, tally.tp = tally.tn + tn, tally.fp + fp, tally.fn + fn, tally.tp + tp
+        tally.count += tn + fp + fn + tp
+        tally.correct += tn + tp
+    scored = (score >= 0.0) & (score <= 1.0)  # False for NaN
+    if not scored.all():
+        which, y, score = which[scored], y[scored], score[scored]
+    right = np.where(y, score, 1.0 - score)
+    miss = 1.0 - right
+    # One logarithm at a time: those of a whole array need not agree to the last bit wherever a batch begins.
+    losses = [-log(one) for one in np.maximum(right, SMALLEST_PROBABILITY).tolist()]
+    brier = np.array([tally.brier for tally in tallies])
+    loss = np.array([tally.loss for tally in tallies])
+    np.add.at(brier, which, miss * miss)
+    np.add.at(loss, which, np.array(losses, np.float64))
+    counts = np.bincount(which, minlength=len(tallies)).tolist()
+    for n, tally in enumerate(tallies):
+        if counts[n]:  # or a sum that nothing was added to would be written out
+            tally.brier, tally.loss = float(brier[n]), float(loss[n])
+            tally.scored += counts[n]
+    cells = (which * 2 + y) * (bins + 1) + (score * bins).astype(np.intp)
+    found, first, times = np.unique(cells, return_index=True, return_counts=True)
+    for n in np.argsort(first).tolist():
+        side, place = divmod(int(found[n]), bins + 1)
+        tally = tallies[side // 2]
+        histogram = tally.positives if side % 2 else tally.negatives
+        histogram[place] = histogram.get(place, 0) + int(times[n])
 
 
 def is_score(score: float | None) -> TypeGuard[float]:
@@ -52,7 +106,7 @@ def is_score(score: float | None) -> TypeGuard[float]:
     return score is not None and 0.0 <= score <= 1.0
 
 
-def _binary(quality: Quality, y: bool, answer: Scalar, score: float | None, weight: int) -> None:
+def _binary(quality: Quality, y: bool, answer: Scalar, score: float | None, weight: int, bins: int) -> None:
     if y:
         if answer:
             quality.tp += weight
@@ -65,12 +119,27 @@ def _binary(quality: Quality, y: bool, answer: Scalar, score: float | None, weig
     if not is_score(score):
         return
     histogram = quality.positives if y else quality.negatives
-    place = int(score * SCORE_BINS)
+    place = int(score * bins)
     histogram[place] = histogram.get(place, 0) + weight
     right = score if y else 1.0 - score
     miss = 1.0 - right
     quality.brier += weight * miss * miss
     _add_loss(quality, right, weight)
+
+
+def class_text(answer: Scalar) -> str:
+    """A class as JSON has it under a name, short."""
+    text = answer if isinstance(answer, str) else str(answer).lower()
+    return text[:CLASS_LENGTH]
+
+
+def _confuse(confusion: dict[str, dict[str, int]], label: str, answer: str, by: int) -> None:
+    if label not in confusion and len(confusion) >= CLASSES_CONFUSED:
+        label = OTHER_CLASS
+    row = confusion.setdefault(label, {})
+    if answer not in row and len(row) >= CLASSES_CONFUSED:
+        answer = OTHER_CLASS
+    row[answer] = row.get(answer, 0) + by
 
 
 def _add_loss(quality: Quality, right: float, weight: int) -> None:
@@ -97,6 +166,9 @@ def merge(into: Quality, other: Quality) -> None:
     for mine, more in ((into.positives, other.positives), (into.negatives, other.negatives)):
         for place, count in more.items():
             mine[place] = mine.get(place, 0) + count
+    for label, row in other.confusion.items():
+        for answer, count in row.items():
+            _confuse(into.confusion, label, answer, count)
     if other.numeric == 0 and other.y_sum == 0.0 and other.y_squares == 0.0:
         pass
     elif into.numeric == 0 and into.y_sum == 0.0 and into.y_squares == 0.0:

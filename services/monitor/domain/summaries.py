@@ -5,8 +5,9 @@ from outside (a refused record names a field as its producer wrote it), so in a 
 counted apart, and the rest as `other`; without that a total would grow with every new name for ever.
 """
 
-from headrace.contracts.statistics import Answers, Quality, WindowSummary
-from services.monitor.domain import quality
+from headrace.contracts.statistics import Answers, FieldTally, Quality, WindowSummary
+from services.monitor.domain import fields, quality, sketches
+from services.monitor.domain.columns import TEXT_LENGTH
 
 OTHER = "other"
 RULES_KEPT = 200
@@ -15,6 +16,16 @@ MISSING_KEPT = 1000
 """Fields whose absence is counted apart; a contract with more has the rest counted as `other`."""
 MODELS_KEPT = 32
 """Different `model@version` counted apart in one window; more are counted as `other`."""
+FIELDS_KEPT = 64
+"""Fields whose values are counted in one window; of those beyond only the absence is."""
+CLASSES_KEPT = 50
+"""Classes told apart in what a model said; more are counted as `other`."""
+GROUPING_KEPT = 16
+"""Fields by which the quality of one model is told apart; those beyond are not."""
+GROUPS_KEPT = 32
+"""Groups of one field; more are counted as `other`."""
+GROUP_TALLIES = 300
+"""Groups of all fields and models in one window; those beyond are not told, or a summary would be no Kafka message."""
 
 
 def bump(counts: dict[str, int], name: str, by: int = 1, limit: int = RULES_KEPT) -> None:
@@ -34,6 +45,32 @@ def quality_of(summary: WindowSummary, model: str) -> Quality:
     return found
 
 
+def group_of(summary: WindowSummary, model: str, field: str, group: str) -> Quality | None:
+    """The tally of a group by `model@version`, made if need be; None if that would be one too many."""
+    found = summary.groups.get(model, {}).get(field, {}).get(group)
+    if found is not None:
+        return found
+    if model not in summary.groups and len(summary.groups) >= MODELS_KEPT:
+        model = OTHER
+    by_field = summary.groups.setdefault(model, {})
+    by_group = by_field.get(field)
+    if by_group is None:
+        if len(by_field) >= GROUPING_KEPT:
+            return None
+        by_group = by_field[field] = {}
+    if group not in by_group and (len(by_group) >= GROUPS_KEPT or len(group) > TEXT_LENGTH):
+        group = OTHER
+    found = by_group.get(group)
+    if found is None and group_tallies(summary) < GROUP_TALLIES:
+        found = by_group[group] = Quality()
+    return found
+
+
+def group_tallies(summary: WindowSummary) -> int:
+    """How many groups the window tells apart."""
+    return sum(len(groups) for by_field in summary.groups.values() for groups in by_field.values())
+
+
 def answers_of(summary: WindowSummary, model: str) -> Answers:
     """The answer counts of `model@version` in this window, made if need be."""
     found = summary.answers.get(model)
@@ -46,7 +83,8 @@ def answers_of(summary: WindowSummary, model: str) -> Answers:
 
 def merge(into: WindowSummary, other: WindowSummary) -> None:
     """Add what `other` counted to `into`."""
-    for name in ("records", "value_bytes", "undecodable", "late", "observations", "labels", "controls"):
+    sums = ("records", "value_bytes", "undecodable", "late", "revised", "observations", "labels", "controls")
+    for name in sums:
         setattr(into, name, getattr(into, name) + getattr(other, name))
     for counts, more, limit in (
         (into.missing, other.missing, MISSING_KEPT),
@@ -61,8 +99,12 @@ def merge(into: WindowSummary, other: WindowSummary) -> None:
         mine.unanswered += answers.unanswered
         mine.scored += answers.scored
         mine.score_sum += answers.score_sum
+        for name, count in answers.classes.items():
+            bump(mine.classes, name, count, CLASSES_KEPT)
+        sketches.merge(mine.scores, answers.scores)
     for model, tally in other.quality.items():
         quality.merge(quality_of(into, model), tally)
+    _merge_details(into, other)
     into.delay.count += other.delay.count
     into.delay.early += other.delay.early
     into.delay.sum_ms += other.delay.sum_ms
@@ -72,3 +114,21 @@ def merge(into: WindowSummary, other: WindowSummary) -> None:
         into.contract is None or into.contract.version < other.contract.version
     ):
         into.contract = other.contract
+
+
+def _merge_details(into: WindowSummary, other: WindowSummary) -> None:
+    """Fields and groups, which windows have and totals do not."""
+    if into.start is None:
+        return
+    for name, tally in other.fields.items():
+        if name not in into.fields:
+            if len(into.fields) >= FIELDS_KEPT:
+                continue
+            into.fields[name] = FieldTally()
+        fields.merge(into.fields[name], tally)
+    for model, by_field in other.groups.items():
+        for field, by_group in by_field.items():
+            for group, scored in by_group.items():
+                tally_of_group = group_of(into, model, field, group)
+                if tally_of_group is not None:
+                    quality.merge(tally_of_group, scored)

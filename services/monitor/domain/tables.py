@@ -6,7 +6,7 @@ never looked at. Bounds: `streams_kept` streams, `windows_kept` windows each; at
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -91,6 +91,11 @@ class StreamTable:
     def merged(self, start: int, kind: Kind | None = None) -> WindowSummary:
         """One window over all partitions (and, without `kind`, all kinds)."""
         return _added_up(self.parts(start, kind), self.length_seconds, start)
+
+    def merged_over(self, starts: Sequence[int], kind: Kind) -> WindowSummary:
+        """Some windows, rising, over all partitions."""
+        parts = (part for start in starts for part in self.parts(start, kind))
+        return _added_up(parts, self.length_seconds, starts[0] if starts else 0)
 
     def total(self) -> WindowSummary:
         """Everything since the logs began, over all partitions and kinds."""

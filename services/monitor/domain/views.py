@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from headrace.contracts.statistics import Answers, Delay, Kind, Quality, WindowSummary
 from headrace.contracts.stream import Task
-from services.monitor.domain import delays, quality
+from services.monitor.domain import delays, quality, sketches
 from services.monitor.domain.summaries import merge
 from services.monitor.domain.tables import StreamTable
 
@@ -24,6 +24,7 @@ def window_view(table: StreamTable, start: int) -> dict[str, Any]:
         "end": start + length_ms,
         "start_time": iso(start),
         "closed": all(summary.closed for summary in kinds.values()),
+        "revised": sum(summary.revised for summary in kinds.values()),
         **_figures(kinds, _task(table), table.length_seconds),
     }
 
@@ -110,5 +111,11 @@ def _quality_view(name: str, tally: Quality, task: Task | None) -> dict[str, Any
 
 
 def _answers_view(name: str, said: Answers) -> dict[str, Any]:
-    mean = said.score_sum / said.scored if said.scored else None
-    return {**named(name), "answered": said.answered, "unanswered": said.unanswered, "mean_score": mean}
+    return {
+        **named(name),
+        "answered": said.answered,
+        "unanswered": said.unanswered,
+        "mean_score": said.score_sum / said.scored if said.scored else None,
+        "median": sketches.quantile(said.scores, 0.5),
+        "classes": dict(sorted(said.classes.items())),
+    }

@@ -22,14 +22,15 @@ from headrace.contracts.events import (
 
 START = 1_357_000_000_000 - 1_357_000_000_000 % 3_600_000
 HOUR = 3_600_000
-FIELDS = ("carrier", "dep_hour", "distance")
+FIELDS = ("carrier", "dep_hour", "distance", "sex")
 
 
 def contract(name, partitions):
     fields = [
-        contracts.Field("carrier", "string", required=True),
+        contracts.Field("carrier", "string", required=True, segment=True),
         contracts.Field("dep_hour", "integer"),
         contracts.Field("distance", "number"),
+        contracts.Field("sex", "string", feature=False, sensitive=True),
     ]
     return contracts.check(contracts.StreamContract(name, "binary", fields, partitions=partitions))
 
@@ -50,12 +51,14 @@ def made_up(name, partitions, per_partition, seed=7, spoilt=()):
                 del x["dep_hour"]
             if rng.random() < 0.02:
                 del x["distance"]
-            kinds["log"][place].append(Observation(identity, "e", at, x))
+            aside = {"sex": rng.choice("FM")} if rng.random() < 0.9 else None
+            groups = {"carrier": x["carrier"], **(aside or {})}
+            kinds["log"][place].append(Observation(identity, "e", at, x, "", aside))
             truth = rng.random()
             y = rng.random() < truth
             hour = (at - START) // HOUR
             score = round(rng.random() if hour in spoilt else truth, 3)
-            said = Prediction(identity, "e", at, number, "lr", 1, score >= 0.5, score)
+            said = Prediction(identity, "e", at, number, "lr", 1, score >= 0.5, score, groups=groups)
             other = round(rng.random(), 3)
             said.challengers = [Answer("tree", 2, other >= 0.5, other) if number % 5 else Answer("tree", 2)]
             kinds["predictions"][place].append(said)
@@ -70,7 +73,7 @@ def made_up(name, partitions, per_partition, seed=7, spoilt=()):
                 Outcome(
                     identity, "e", resolved, "expired" if expired else "labelled", number, at, number,
                     None if expired else y, None, said.model, said.version, said.answer, said.score, None,
-                    said.challengers,
+                    said.challengers, said.groups,
                 )
             )  # fmt: skip
         kinds["log"][place][1:] = sorted(kinds["log"][place][1:], key=lambda record: record.at)
@@ -102,7 +105,10 @@ def counted(kinds, length_ms):
             window = windows[record.at - record.at % length_ms]
             window["counts"][type(record).__name__] += 1
             if kind == "log" and isinstance(record, Observation):
-                window["missing"].update(field for field in FIELDS if field not in record.x)
+                values = {**record.x, **(record.aside or {})}
+                window["missing"].update(field for field in FIELDS if field not in values)
+                for field, value in values.items():
+                    window["values"][field].append(value)
             elif kind == "rejected":
                 window["rejected"][record.rule, record.field] += 1
             elif kind == "outcomes":
@@ -114,6 +120,8 @@ def counted(kinds, length_ms):
                             window["unanswered"][said.model] += 1
                         else:
                             window["scored"][said.model].append((record.y, said.score, said.answer))
+                            for of in record.groups.items():
+                                window["grouped"][said.model, *of].append((record.y, said.score, said.answer))
     return dict(windows)
 
 
@@ -126,6 +134,8 @@ def _nothing():
         "delays": [],
         "scored": defaultdict(list),
         "unanswered": Counter(),
+        "values": defaultdict(list),
+        "grouped": defaultdict(list),
     }
 
 

@@ -101,11 +101,25 @@ def outcome(at, y, answer, *, status="labelled", previous=None):
     return Outcome(f"o{at}", "e", at, status, at, at, at, y, previous, "m", 1, answer, None)
 
 
-def test_a_late_record_is_counted_in_the_total_only():
-    summariser = Summariser("s.predictions", 0, SHAPE)
-    one_batch(summariser, [Prediction("a", "e", 0, 0), Prediction("b", "e", 3 * HOUR, 1)])
-    said = one_batch(summariser, [Prediction("c", "e", 1, 2)], first=2)
-    assert [(summary.start, summary.records, summary.late) for summary in said] == [(None, 3, 1)]
+def test_a_late_record_revises_its_window_while_that_is_kept_and_counts_in_the_total_anyway():
+    summariser = Summariser("s.predictions", 0, WindowShape(revisable_windows=2))
+    times = (0, HOUR, 3 * HOUR, 6 * HOUR)  # three windows have closed, the first of them is not kept any more
+    one_batch(summariser, [Prediction(f"p{at}", "e", at, n) for n, at in enumerate(times)])
+    said = one_batch(summariser, [Prediction("c", "e", 1, 4), Prediction("d", "e", HOUR + 1, 5)], first=4)
+    assert [(one.start, one.closed, one.records, one.late, one.revised) for one in said] == [
+        (HOUR, True, 2, 0, 1),
+        (None, False, 6, 2, 0),
+    ]
+
+
+def test_a_revised_window_is_the_one_that_would_have_been_had_the_record_come_in_time():
+    in_time = outcome(2, False, True), outcome(1, True, True), outcome(3 * HOUR, True, True)
+    punctual, patient = (Summariser("s.outcomes", 0, SHAPE) for _ in range(2))
+    expected = next(one for one in one_batch(punctual, in_time) if one.start == 0)
+    one_batch(patient, [in_time[0], in_time[2]])
+    revised = one_batch(patient, [in_time[1]], first=2)[0]
+    assert revised.revised == 1
+    assert (revised.quality, revised.delay, revised.records) == (expected.quality, expected.delay, 2)
 
 
 def test_late_records_and_closed_windows_are_added_up_in_the_logs_order():
