@@ -133,7 +133,7 @@ def _summary(processor: Processor) -> Any:
     """What a state answers for; of a summariser all of it, but for the batch in which each window was last told."""
     if isinstance(processor, Summariser):
         state = json.loads(processor.snapshot())
-        for window in (state["total"], *state["open"].values()):
+        for window in (state["total"], *state["open"].values(), *state["kept"].values()):
             for name in MOVING:
                 window.pop(name, None)
         return state
