@@ -7,7 +7,7 @@
 #   make sim         the whole pipeline under seeded faults           (make sim SEED=7 plays one seed)
 #   make chaos       five minutes of real faults on a running system   (make chaos SEED=7)
 #   make bench       how fast, against bare River, Faust and Quix Streams
-#   make format, make docs (its tables), make setup, make clean
+#   make format, make docs (its tables, the dashboards), make setup, make clean
 #
 # Everything lands in this folder (.tools, .venv). `.ci/setup` says how.
 

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import structlog
 from fastapi import FastAPI
@@ -22,6 +22,9 @@ from pydantic import ValidationError
 from headrace import logs
 from headrace.errors import Fatal, HeadraceError
 from headrace.web import listen, serve
+
+if TYPE_CHECKING:
+    from headrace.traces import Traces
 
 log = structlog.get_logger("headrace.runner")
 
@@ -54,6 +57,29 @@ def _variable(place: tuple[int | str, ...]) -> str:
 def _say(name: str, why: str) -> None:
     sys.stderr.write(f"{name}: {' '.join(why.split())}\n")
     sys.stderr.flush()
+
+
+class TracedSettings(Protocol):
+    """Where traces go; see docs/traces.md."""
+
+    @property
+    def instance(self) -> str: ...
+    @property
+    def traces_url(self) -> str: ...
+
+
+def open_traces(name: str, settings: TracedSettings, ratio: float = 0.0) -> "Traces | None":
+    """A service's traces; None, and nothing of OpenTelemetry loaded, if none are wanted. `Fatal` if it is missing.
+
+    ratio: share of its requests to trace.
+    """
+    if not settings.traces_url:
+        return None
+    try:
+        from headrace.traces import Traces
+    except ModuleNotFoundError as error:
+        raise Fatal(f"HEADRACE_TRACES_URL needs {error.name}: install headrace[traces]") from None
+    return Traces(name, settings.instance, settings.traces_url, ratio)
 
 
 class Host(Protocol):

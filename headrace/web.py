@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as distribution_version
-from platform import python_version
+from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
@@ -32,27 +32,17 @@ from fastapi.security import (
     HTTPBasicCredentials,
     HTTPBearer,
 )
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.errors import Fatal, HeadraceError, Poison, Transient, Unusable
 from headrace.keys import Key, KeyRing, Role
+from headrace.metrics.service import Served
 from headrace.openapi_page import PROBLEM_REFERENCE, PROBLEM_SCHEMA, render
 
 PROBLEM = "application/problem+json"
 OPEN_PATHS = ("/livez", "/readyz", "/metrics")
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-LATENCY_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 RETRY_SECONDS = "1"
 
@@ -191,12 +181,14 @@ def create_app(
     version: str = "",
     description: str = "",
     metrics: CollectorRegistry | None = None,
+    home: Path | None = None,
     max_body_bytes: int = 1024 * 1024,
 ) -> FastAPI:
     """A FastAPI application with everything but the service's own routes.
 
     ready: what must be true before traffic is welcome, by name; it is called often and must be quick.
     metrics: where `/metrics` reads; a service's own metrics go to the same registry (`app.state.metrics`).
+    home: the folder whose disk is shown there.
     max_body_bytes: larger request bodies are answered with 413; a compressed body counts as sent.
     """
     version = version or _installed_version()
@@ -214,10 +206,10 @@ def create_app(
     )
     app.state.keys = keys
     app.state.metrics = metrics or CollectorRegistry()
-    counted = _Counted(service, version, app.state.metrics)
     for kind in (HTTPException, RequestValidationError, HeadraceError):
         app.add_exception_handler(kind, _answer)
-    app.add_middleware(_Edge, counted=counted, max_body_bytes=max_body_bytes)
+    served = Served(service, version, app.state.metrics, home)
+    app.add_middleware(_Edge, served=served, max_body_bytes=max_body_bytes)
     _add_open_routes(app, ready)
     _add_documentation(app)
     return app
@@ -271,39 +263,12 @@ async def _answer(request: Request, error: Exception) -> Response:
     return problem_of(error).response(request.url.path)
 
 
-class _Counted:
-    """The metrics of every service; labels come from closed sets only (route templates, methods, status classes)."""
-
-    def __init__(self, service: str, version: str, registry: CollectorRegistry) -> None:
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        Gauge(
-            "headrace_build_info",
-            "Always 1; the labels say what runs.",
-            ["service", "version", "python"],
-            registry=registry,
-        ).labels(service, version, python_version()).set(1)
-        self.requests = Counter(
-            "headrace_http_requests_total",
-            "Answered requests.",
-            ["method", "route", "status"],
-            registry=registry,
-        )
-        self.seconds = Histogram(
-            "headrace_http_request_seconds",
-            "Time to answer.",
-            ["method", "route"],
-            buckets=LATENCY_SECONDS,
-            registry=registry,
-        )
-
-
 class _Edge:
     """The outermost layer: request id, body limit, what went wrong unforeseen, access log, request metrics."""
 
-    def __init__(self, app: ASGIApp, counted: _Counted, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, served: Served, max_body_bytes: int) -> None:
         self._app = app
-        self._counted = counted
+        self._served = served
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -353,10 +318,9 @@ class _Edge:
         return receive_limited
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "other"
+        method = scope["method"]
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._counted.requests.labels(method, route, f"{status // 100}xx" if status else "cut").inc()
-        self._counted.seconds.labels(method, route).observe(seconds)
+        self._served.answered(method, route, status, seconds)
         if route in OPEN_PATHS and status < 400:
             return
         _log.info(

@@ -15,21 +15,27 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from prometheus_client import CollectorRegistry
 
 from headrace.errors import Fatal, Transient
 from headrace.history import History
 from headrace.kafka.admin import client_settings, is_fatal
 from headrace.kafka.backfill import OUT_OF_RANGE, Backfill
+from headrace.kafka.carrying import Carrier, Identify
 from headrace.kafka.checkpoints import Checkpoints
+from headrace.kafka.meter import Meter
 from headrace.kafka.transactions import Transactions
 from headrace.processor import Batch, Outputs, Processor
 from headrace.recovery import Place
 from headrace.snapshots import SnapshotStore
 from headrace.step import Run
+
+if TYPE_CHECKING:
+    from headrace.traces import Traces
 
 log = structlog.get_logger("headrace.host")
 
@@ -89,8 +95,15 @@ class KafkaHost:
         snapshots: SnapshotStore | None = None,
         history: Callable[[], History] | None = None,
         observe: Callable[[str, int, int], None] = lambda _topic, _records, _outputs: None,
+        metrics: CollectorRegistry | None = None,
+        traces: "Traces | None" = None,
+        identify: Identify | None = None,
     ) -> None:
-        """history: where `whole_log` finds what Kafka no longer has; without it, that ends the host."""
+        """history: where `whole_log` finds what Kafka no longer has; without it, that ends the host.
+
+        metrics: where the host shows how it fares. traces: None traces nothing. identify: how an output is known to be
+        a traced record's; by default by the record's id.
+        """
         self.settings = settings
         self._factory = factory
         self._topics = topics
@@ -98,6 +111,8 @@ class KafkaHost:
             settings.bootstrap, settings.group, snapshots, settings.snapshot_records
         )
         self._observe = observe
+        self._carrier = None if traces is None else Carrier(traces, identify)
+        self._meter = Meter(settings.bootstrap, settings.instance, metrics or CollectorRegistry())
         self._subscribed: frozenset[str] = frozenset()
         # librdkafka 2.16 aborts the process when a subscription changes while it rejoins after a lost session, so a
         # change waits for the assignment that ends the rebalance (after our own change, not longer than patience).
@@ -138,13 +153,16 @@ class KafkaHost:
         """Work until `stop`. Raises `Fatal` if the process has to be restarted."""
         try:
             self._transactions.start()
+            self._meter.begin()
             while not self._stop.is_set():
                 self._follow_topics()
+                self._meter.look(self._consumer, self._runs)
                 self._answer_requests()
                 self._turn()
             self._settle()
             self._snapshot_all()
         finally:
+            self._meter.end()
             self._consumer.close()
             self._transactions.close()
 
@@ -155,13 +173,16 @@ class KafkaHost:
             if self._rebuild:
                 self._rewind()
                 return
+            if self._carrier is not None:
+                self._carrier.look(messages)
             batches = _by_place(messages)
             batches |= self._backfill.batches(self._runs, frozenset(batches))
             if batches:
                 started = time.perf_counter()
                 self._transact(batches)
-                records = sum(len(batch.offsets) for batch in batches.values())
-                self._adapt(records, time.perf_counter() - started)
+                seconds = time.perf_counter() - started
+                self._meter.batch_seconds.observe(seconds)
+                self._adapt(sum(len(batch.offsets) for batch in batches.values()), seconds)
             else:
                 self._transactions.settle()
                 self._update_ready()
@@ -171,6 +192,7 @@ class KafkaHost:
             self._recover_from(failure)
         except Transient as failure:  # a processor could not read what it needs to fold this batch
             log.warning("batch not folded", reason=str(failure))
+            self._meter.failures.inc()
             self._transactions.abort()
             self._rebuild = True
             self._stop.wait(RETRY_SECONDS)
@@ -212,7 +234,7 @@ class KafkaHost:
             run = self._runs.get(place)
             if run is None:
                 continue  # revoked while in flight; its new owner has it
-            outputs.append(run.feed(batch))
+            outputs.append(run.feed(batch) if self._carrier is None else self._carrier.feed(run, batch))
             if run.position > run.silent_until:
                 offsets.append(TopicPartition(*place, run.position))
             self._observe(place[0], len(batch.offsets), sum(map(len, outputs[-1].values())))
@@ -230,6 +252,7 @@ class KafkaHost:
             run = self._runs.get(place)
             if run is not None and self._checkpoints.is_due(run, at_once=at_once):
                 pointers.append(self._checkpoints.store(place, run))
+                self._meter.snapshots[bool(pointers[-1])].inc()
         return pointers
 
     # -- faults -----------------------------------------------------------------------------------------------------
@@ -240,6 +263,7 @@ class KafkaHost:
         log.warning("transaction", error=error.str(), fatal=error.fatal(), abort=error.txn_requires_abort())
         if is_fatal(error):
             raise Fatal(f"{self.settings.member}: {error.str()}") from failure
+        self._meter.failures.inc()
         self._transactions.abort()
         self._rebuild = True
 

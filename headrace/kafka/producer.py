@@ -18,12 +18,16 @@ from confluent_kafka import Message as KafkaMessage
 
 from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.kafka.admin import client_settings, from_kafka, is_fatal
+from headrace.kafka.carrying import TRACEPARENT
 from headrace.processor import BY_KEY, Message
 
 Acknowledgement = Future[list[tuple[int, int]]]
 """Resolves to (partition, offset) of each message of one `send`, in the order they were handed over."""
 
 POLL_SECONDS = 0.1
+
+MOST_CARRYING = 16
+"""Messages of one call that carry its trace: more of them would say the same."""
 
 
 def producer_settings(bootstrap: str, client_id: str, **more: Any) -> dict[str, Any]:
@@ -77,8 +81,12 @@ class LogProducer:
         self._thread = threading.Thread(target=self._poll, name=f"{client_id}-acks", daemon=True)
         self._thread.start()
 
-    def send(self, topic: str, messages: Sequence[Message], partition: int = BY_KEY) -> Acknowledgement:
+    def send(
+        self, topic: str, messages: Sequence[Message], partition: int = BY_KEY, *, traceparent: str = ""
+    ) -> Acknowledgement:
         """Queue the messages; the future resolves once *all* are acknowledged, else fails.
+
+        traceparent: what the first `MOST_CARRYING` of them carry in their headers; empty: nothing.
 
         Raises nothing; the future fails with `Transient` (queue full, broker away, closing: try again later),
         `Unusable` (a message is too large) or `Fatal` (this producer is finished: restart the process).
@@ -100,8 +108,10 @@ class LogProducer:
                 for index, message in enumerate(messages)
             ]
             # Under the lock, so that calls of two threads do not mix and `close` cannot slip in between.
+            first = MOST_CARRYING if traceparent else 0
             try:
-                queued = self._producer.produce_batch(topic, entries, partition)
+                queued = self._carry(topic, entries[:first], partition, traceparent)
+                queued += self._producer.produce_batch(topic, entries[first:], partition)
             except (KafkaException, BufferError, TypeError, ValueError) as error:
                 self._outstanding -= len(messages)
                 call.future.set_exception(Fatal(f"produce to {topic}: {error}"))
@@ -131,6 +141,17 @@ class LogProducer:
         if self._thread.is_alive():
             self._producer.purge(in_queue=True, in_flight=True, blocking=False)
             self._thread.join(5.0)
+
+    def _carry(self, topic: str, entries: list[dict[str, Any]], partition: int, traceparent: str) -> int:
+        """`produce_batch`, which has no headers, with one; returns how many were queued, as it does."""
+        headers: list[tuple[str, str | bytes | None]] = [(TRACEPARENT, traceparent)]
+        for entry in entries:
+            message = entry["value"], entry["key"], partition
+            try:
+                self._producer.produce(topic, *message, on_delivery=entry["callback"], headers=headers)
+            except KafkaException as error:
+                entry["_error"] = error.args[0]
+        return sum("_error" not in entry for entry in entries)
 
     def _refusal(self, count: int) -> HeadraceError | None:
         if self._broken:

@@ -13,6 +13,7 @@ nevertheless, whatever its timeout, ends the process.
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
@@ -20,7 +21,9 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from headrace.errors import Fatal
-from headrace.processor import Outputs
+from headrace.kafka.carrying import TRACEPARENT, Headers, headers_of, in_order
+from headrace.processor import Message, Outputs
+from headrace.recovery import Place
 
 TIMEOUT_SECONDS = 30.0
 STUCK_SECONDS = 150.0
@@ -113,14 +116,30 @@ class _Writer:
 
     def produce(self, outputs: Outputs) -> None:
         """Hand messages to the client's queue, waiting when it is full."""
-        for (name, partition), messages in outputs.items():
-            waiting: list[Any] = list(messages)
-            while waiting:
-                self._producer.produce_batch(name, waiting, partition)
-                waiting = _not_queued(waiting)
-                if waiting:
-                    self._producer.poll(0.05)
+        for place, messages in outputs.items():
+            headers = headers_of(outputs, place)
+            one = partial(self._queue_one, place, messages, headers)
+            in_order(messages, headers, partial(self._queue, place), one)
             self._producer.poll(0)
+
+    def _queue(self, place: Place, messages: list[Message]) -> None:
+        waiting: list[Any] = list(messages)
+        while waiting:
+            self._producer.produce_batch(place[0], waiting, place[1])
+            waiting = _not_queued(waiting)
+            if waiting:
+                self._producer.poll(0.05)
+
+    def _queue_one(self, place: Place, messages: list[Message], headers: Headers, position: int) -> None:
+        """`produce_batch` has no headers."""
+        message = messages[position]
+        carried: list[tuple[str, str | bytes | None]] = [(TRACEPARENT, headers[position])]
+        while True:
+            try:
+                self._producer.produce(place[0], message["value"], message["key"], place[1], headers=carried)
+                return
+            except BufferError:
+                self._producer.poll(0.05)
 
     def commit(self, offsets: list[TopicPartition], group: Any) -> None:
         _retry(lambda: self._producer.send_offsets_to_transaction(offsets, group, TIMEOUT_SECONDS))

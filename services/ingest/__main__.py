@@ -13,7 +13,7 @@ from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.producer import LogProducer
 from headrace.kafka.tail import Tail
 from headrace.keys import KeyRing
-from headrace.runner import run_service, serve_with_host
+from headrace.runner import open_traces, run_service, serve_with_host
 from headrace.web import create_app
 from services.ingest.agents import build_host
 from services.ingest.api import Limits, build_routes
@@ -57,6 +57,7 @@ def _run(settings: IngestSettings) -> int:
         settings.bootstrap, client_id=settings.instance, queue_limit=settings.queue_records
     )
 
+    traces = open_traces("ingest", settings, settings.traces_ratio)
     PRESSURE.set_function(producer.pressure)
 
     def still_well() -> None:
@@ -70,6 +71,7 @@ def _run(settings: IngestSettings) -> int:
         clock_ms,
         batch_records=settings.inbox_batch_records,
         still_well=still_well,
+        traces=traces,
     )
     waiters = PredictionWaiters(
         lambda stream: Tail(settings.bootstrap, topics.topic(topics.PREDICTIONS, stream)),
@@ -90,6 +92,7 @@ def _run(settings: IngestSettings) -> int:
         ready=ready,
         lifespan=_closing(waiters),
         metrics=METRICS,
+        home=settings.home,
         max_body_bytes=settings.body_bytes,
     )
     routes = build_routes(
@@ -103,6 +106,7 @@ def _run(settings: IngestSettings) -> int:
         fresh_ids(clock_ms, secrets.randbits),
         clock_ms,
         Limits(settings.body_bytes, settings.body_lines, settings.body_seconds, settings.flight_bytes),
+        traces,
     )
     app.include_router(routes)
     try:
@@ -110,6 +114,8 @@ def _run(settings: IngestSettings) -> int:
     finally:
         producer.close(CLOSE_SECONDS)
         follower.stop()
+        if traces is not None:
+            traces.close()
 
 
 if __name__ == "__main__":

@@ -1,14 +1,19 @@
 """Ingest's binding to Kafka: one `InboxProcessor` per partition of every stream's inbox, on the transactional host."""
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from headrace.contracts import topics
 from headrace.contracts.codec import decode_rejected
 from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.processor import Batch, Outputs
 from services.ingest import metrics
+from services.ingest.domain.ids import id_given
 from services.ingest.processor import InboxProcessor
 from services.ingest.streams import Streams
+
+if TYPE_CHECKING:
+    from headrace.traces import Traces
 
 GROUP = "headrace.ingest"
 
@@ -25,7 +30,8 @@ class CountedInbox(InboxProcessor):
                 metrics.ACCEPTED.labels(stream, "any", "inbox").inc(len(messages))
             else:
                 for message in messages:
-                    metrics.rejected(stream, decode_rejected(message["value"] or b"").rule, "inbox")
+                    rule = decode_rejected(message["value"] or b"").rule
+                    metrics.REJECTED.labels(stream, rule, "inbox").inc()
         return outputs
 
 
@@ -37,6 +43,7 @@ def build_host(
     *,
     batch_records: int,
     still_well: Callable[[], None],
+    traces: "Traces | None" = None,
 ) -> KafkaHost:
     """The host that empties the inbox of every stream the registry knows.
 
@@ -54,4 +61,4 @@ def build_host(
     settings = HostSettings(
         bootstrap, GROUP, instance, batch_records=batch_records, snapshot_records=0, stateless=True
     )
-    return KafkaHost(settings, build, inboxes)
+    return KafkaHost(settings, build, inboxes, metrics=metrics.METRICS, traces=traces, identify=id_given)

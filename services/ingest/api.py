@@ -9,9 +9,9 @@ batch's thousand ids through pydantic would cost more than writing its events.
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -36,6 +36,9 @@ from services.ingest.domain.lines import EventCleanser, Kind
 from services.ingest.intake import Intake, Parcel, Receipt, Unacknowledged
 from services.ingest.streams import Streams
 from services.ingest.waiting import TooManyWaiting
+
+if TYPE_CHECKING:
+    from headrace.traces import Traces
 
 KEY_LENGTH = 255
 RETRY_SECONDS = {"Retry-After": "1"}
@@ -73,6 +76,7 @@ class Asked:
     cleanser: EventCleanser
     wait_seconds: float | None
     idempotency_key: str | None
+    traceparent: str = ""
 
 
 class Door:
@@ -86,7 +90,9 @@ class Door:
         fresh_id: Callable[[], str],
         clock_ms: Callable[[], int],
         limits: Limits,
+        traces: "Traces | None" = None,
     ) -> None:
+        self._traces = traces
         self._intake = intake
         self._streams = streams
         self._answers = answers
@@ -103,7 +109,22 @@ class Door:
         return cleanser
 
     async def admit(self, request: Request, asked: Asked) -> Response:
-        """Answer one request."""
+        """Answer one request, and trace it if that is wanted and it is sampled."""
+        if self._traces is None:
+            return await self._admit(request, asked)
+        name = f"POST {request.scope['route'].path}"
+        with self._traces.request(
+            name, request.headers.get("traceparent"), {"stream": asked.stream}
+        ) as traced:
+            try:
+                response = await self._admit(request, replace(asked, traceparent=traced.traceparent))
+            except Problem as problem:
+                traced.answered(problem.status)
+                raise
+            traced.answered(response.status_code)
+            return response
+
+    async def _admit(self, request: Request, asked: Asked) -> Response:
         if self._intake.busy() or self._flight_bytes >= self._limits.flight_bytes:
             raise _busy("the broker is behind; nothing of this request was taken")
         held = _Held()
@@ -173,7 +194,8 @@ class Door:
 
     def _parcel(self, form: Form, body: bytes, asked: Asked, new_id: Callable[[int], str]) -> Parcel:
         lines = lines_of(form, body, self._limits.body_lines)
-        return Parcel(asked.stream, asked.kind, asked.cleanser, lines, form.startswith("cloudevent"), new_id)
+        enveloped = form.startswith("cloudevent")
+        return Parcel(asked.stream, asked.kind, asked.cleanser, lines, enveloped, new_id, asked.traceparent)
 
     async def _work(self, parcel: Parcel, asked: Asked) -> Reply:
         if asked.wait_seconds is None:
@@ -203,10 +225,11 @@ def build_routes(
     fresh_id: Callable[[], str],
     clock_ms: Callable[[], int],
     limits: Limits,
+    traces: "Traces | None" = None,
 ) -> APIRouter:
     """The three routes. fresh_id: makes ids for observations without one. clock_ms: milliseconds since 1970 UTC."""
     routes = APIRouter(prefix="/v1", tags=["ingest"])
-    door = Door(intake, streams, answers, fresh_id, clock_ms, limits)
+    door = Door(intake, streams, answers, fresh_id, clock_ms, limits, traces)
     key_header = Header(
         alias="Idempotency-Key", description="The same key with the same body gets the same answer."
     )

@@ -27,7 +27,9 @@ PRESSURE_LIMIT = 0.8
 class Producer(Protocol):
     """What is needed of `headrace.kafka.producer.LogProducer`."""
 
-    def send(self, topic: str, messages: Sequence[Message]) -> "Future[list[tuple[int, int]]]": ...
+    def send(
+        self, topic: str, messages: Sequence[Message], *, traceparent: str = ""
+    ) -> "Future[list[tuple[int, int]]]": ...
     def pressure(self) -> float: ...
 
 
@@ -54,6 +56,7 @@ class Parcel(NamedTuple):
     """Lines of one body on their way to one stream's log.
 
     enveloped: the lines are CloudEvents. new_id: makes the id of an observation without one, by line number.
+    traceparent: the trace that the body's first events belong to; empty: none.
     """
 
     stream: str
@@ -62,6 +65,7 @@ class Parcel(NamedTuple):
     lines: list[bytes]
     enveloped: bool
     new_id: Callable[[int], str]
+    traceparent: str = ""
 
 
 class Intake:
@@ -95,6 +99,7 @@ class Intake:
             cleansed = self._cleanse(parcel, first)
             receipt.rejected.extend(cleansed.refused)
             flights.extend(self._send(parcel, cleansed))
+            parcel = parcel._replace(traceparent="")  # what follows would say the same
         await self._landed(flights, deadline, receipt)
         return receipt
 
@@ -135,14 +140,15 @@ class Intake:
     def _send(self, parcel: Parcel, cleansed: Cleansed) -> "list[_Flight]":
         flights = []
         if cleansed.messages:
-            sent = self._producer.send(topics.topic(topics.LOG, parcel.stream), cleansed.messages)
+            log = topics.topic(topics.LOG, parcel.stream)
+            sent = self._producer.send(log, cleansed.messages, traceparent=parcel.traceparent)
             flights.append(_Flight(sent, cleansed.ids))
             metrics.ACCEPTED.labels(parcel.stream, parcel.kind, "http").inc(len(cleansed.ids))
         if cleansed.rejects:
             sent = self._producer.send(topics.topic(topics.REJECTED, parcel.stream), cleansed.rejects)
             flights.append(_Flight(sent, []))
             for refused in cleansed.refused:
-                metrics.rejected(parcel.stream, refused.rule, "http")
+                metrics.REJECTED.labels(parcel.stream, refused.rule, "http").inc()
         return flights
 
     async def _give_way(self, deadline: float) -> None:

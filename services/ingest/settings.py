@@ -20,6 +20,10 @@ class IngestSettings(BaseSettings):
     port: int = Field(8101, validation_alias="HEADRACE_INGEST_PORT")
     instance: str = Field("ingest-0", validation_alias="HEADRACE_INGEST_INSTANCE")
     """Stable name of this process among the ingest processes; two may not share one."""
+    traces_url: str = ""
+    """Where an OpenTelemetry collector takes traces (OTLP over HTTP), path included; empty: none are made."""
+    traces_ratio: float = Field(0.01, ge=0.0, le=1.0, validation_alias="HEADRACE_TRACES_RATIO")
+    """Share of the requests to trace; one that brings a `traceparent` has decided already."""
     body_bytes: int = Field(8 * MEBIBYTE, ge=1024, validation_alias="HEADRACE_INGEST_BODY_BYTES")
     """Largest body, as sent and as unfolded; above it 413."""
     body_lines: int = Field(50_000, ge=1, validation_alias="HEADRACE_INGEST_BODY_LINES")

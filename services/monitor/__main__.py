@@ -17,7 +17,7 @@ from headrace.kafka.admin import ensure_platform_topics
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.host import KafkaHost
 from headrace.keys import KeyRing
-from headrace.runner import run_service, serve_with_host
+from headrace.runner import open_traces, run_service, serve_with_host
 from headrace.web import create_app
 from services.monitor import rulebook
 from services.monitor.agents import build_app, failures, recover
@@ -82,7 +82,8 @@ def _run(settings: MonitorSettings) -> int:
         settings.prices,
         lambda: follower.deployments,
     )
-    host = build_host(settings, follower, metrics.observe)
+    traces = open_traces("monitor", settings)
+    host = build_host(settings, follower, metrics.observe, registry, traces)
     planes = BothPlanes(host)
     started = asyncio.Event()
 
@@ -119,6 +120,7 @@ def _run(settings: MonitorSettings) -> int:
         },
         lifespan=lifespan,
         metrics=registry,
+        home=settings.home,
     )
     app.include_router(build_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)))
     app.include_router(build_value_routes(control.tables, valuing))
@@ -127,6 +129,8 @@ def _run(settings: MonitorSettings) -> int:
         return serve_with_host(app, planes, address=settings.host, port=settings.port)
     finally:
         follower.stop()
+        if traces is not None:
+            traces.close()
 
 
 async def _refresh(metrics: MonitorMetrics, control: ControlPlane, planes: BothPlanes) -> None:

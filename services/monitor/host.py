@@ -5,6 +5,9 @@ emits the windows it touched: that, not a timer in the processor, is what keeps 
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
 
 from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, REJECTED, topic
 from headrace.kafka.follower import RegistryFollower
@@ -14,12 +17,19 @@ from headrace.snapshots import SnapshotStore
 from services.monitor.processor import Summariser
 from services.monitor.settings import MonitorSettings
 
+if TYPE_CHECKING:
+    from headrace.traces import Traces
+
 GROUP = "headrace.monitor"
 SUMMARISED = (LOG, PREDICTIONS, OUTCOMES, REJECTED)
 
 
 def build_host(
-    settings: MonitorSettings, follower: RegistryFollower, observe: Callable[[str, int, int], None]
+    settings: MonitorSettings,
+    follower: RegistryFollower,
+    observe: Callable[[str, int, int], None],
+    metrics: CollectorRegistry,
+    traces: "Traces | None" = None,
 ) -> KafkaHost:
     """The host that summarises every stream the registry knows.
 
@@ -47,4 +57,6 @@ def build_host(
         topics,
         snapshots=SnapshotStore(settings.snapshot_folder, Keys.at(settings.snapshot_key_file)),
         observe=observe,
+        metrics=metrics,
+        traces=traces,
     )

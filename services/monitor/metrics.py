@@ -1,85 +1,89 @@
-"""The monitor's Prometheus metrics. Labels are streams, models and metrics, each bounded; never entities or values."""
+"""What the monitor shows; what each metric means, and its bounds, stands in `headrace.metrics.catalogue`."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from typing import get_args
 
+from prometheus_client import CollectorRegistry
+
+from headrace.contracts.events import DriftKind
+from headrace.contracts.statistics import Quality, WindowSummary
+from headrace.contracts.stream import Task
 from headrace.contracts.topics import stream_of
+from headrace.metrics import catalogue
 from services.monitor.control import ControlPlane
 from services.monitor.domain import quality
+from services.monitor.domain.delays import quantile_ms
 from services.monitor.domain.quality import METRICS
 from services.monitor.domain.tables import StreamTable
 from services.monitor.domain.watch import by_model
 
-STREAMS_SHOWN = 100
-"""Streams with labels of their own; more are counted as `other`."""
-MODELS_SHOWN = 16
+DELAY_SHARES = (0.5, 0.95)
 
 
 class MonitorMetrics:
     """Counters fed by the data plane, gauges refreshed from the tables."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.records = Counter(
-            "headrace_monitor_records_total", "Records summarised.", ["stream", "kind"], registry=registry
-        )
-        self.summaries = Counter(
-            "headrace_monitor_summaries_total", "Window summaries emitted.", ["stream"], registry=registry
-        )
-        self.quality = Gauge(
-            "headrace_monitor_quality",
-            "A model's metric in the newest closed window that has outcomes.",
-            ["stream", "model", "metric"],
-            registry=registry,
-        )
-        self.total_quality = Gauge(
-            "headrace_monitor_total_quality",
-            "A model version's metric over all outcomes.",
-            ["stream", "model", "version", "metric"],
-            registry=registry,
-        )
-        self.alerts = Gauge(
-            "headrace_monitor_alerts", "Alerts told and kept, by state.", ["state"], registry=registry
-        )
-        self._streams: set[str] = set()
+        self.records = catalogue.MONITOR_RECORDS.on(registry)
+        self.summaries = catalogue.MONITOR_SUMMARIES.on(registry)
+        self.quality = catalogue.MONITOR_QUALITY.on(registry)
+        self.total_quality = catalogue.MONITOR_TOTAL_QUALITY.on(registry)
+        self.label_delay = catalogue.MONITOR_LABEL_DELAY.on(registry)
+        self.alerts = catalogue.MONITOR_ALERTS.on(registry)
+        self.drifts = catalogue.MONITOR_DRIFTS.on(registry)
+        self.deliveries = catalogue.MONITOR_DELIVERIES.on(registry)
 
     def observe(self, topic: str, records: int, summaries: int) -> None:
         """A batch was summarised (called on the host's thread)."""
-        stream = self._shown(stream_of(topic))
+        stream = stream_of(topic)
         self.records.labels(stream, topic.rpartition(".")[2]).inc(records)
         self.summaries.labels(stream).inc(summaries)
 
     def refresh(self, control: ControlPlane) -> None:
         """Show the tables as they are now; only streams that changed are looked at."""
         for stream in control.take_changed():
-            if self._shown(stream) == stream:
-                self._show(stream, control.tables.streams[stream])
+            self._show(stream, control.tables.streams[stream])
         for state in ("firing", "resolved"):
             self.alerts.labels(state).set(sum(told.state == state for told in control.alerts))
+        self.alerts.labels("waiting").set(len(control.outbox))
 
     def _show(self, stream: str, table: StreamTable) -> None:
-        contract = table.contract
-        if contract is None:
+        if table.contract is None:
             return
-        for name, tally in sorted(table.total().quality.items())[:MODELS_SHOWN]:
+        for kind in get_args(DriftKind):  # a count that is born at 1 is no increase to Prometheus
+            self.drifts.labels(stream, kind)
+        task = table.contract.task
+        self.total_quality.forget(stream)
+        for name, tally in sorted(table.total().quality.items(), key=_newest_first):
             model, _, version = name.rpartition("@")
-            for metric, value in quality.figures(tally, contract.task).items():
-                if metric in METRICS and value is not None:
-                    self.total_quality.labels(stream, model, version, metric).set(value)
-        edge = table.final_before("outcomes")
-        for start in reversed(
-            table.between(table.starts[0], edge) if edge is not None and table.starts else []
-        ):
-            tallies = table.merged(start, "outcomes").quality
-            if not tallies:
-                continue
-            for model, (_, tally) in list(by_model(tallies).items())[:MODELS_SHOWN]:
-                for metric, value in quality.figures(tally, contract.task).items():
-                    if metric in METRICS and value is not None:
-                        self.quality.labels(stream, model, metric).set(value)
+            for metric, value in _figures(tally, task):
+                self.total_quality.labels(stream, model, version, metric).set(value)
+        window = _newest_window(table)
+        if window is None:
             return
+        self.quality.forget(stream)
+        for model, (_, tally) in by_model(window.quality).items():
+            for metric, value in _figures(tally, task):
+                self.quality.labels(stream, model, metric).set(value)
+        for share in DELAY_SHARES:
+            delay_ms = quantile_ms(window.delay, share)
+            if delay_ms is not None:
+                self.label_delay.labels(stream, str(share)).set(delay_ms / 1000)
 
-    def _shown(self, stream: str) -> str:
-        if stream not in self._streams:
-            if len(self._streams) >= STREAMS_SHOWN:
-                return "other"
-            self._streams.add(stream)
-        return stream
+
+def _newest_first(item: tuple[str, Quality]) -> tuple[str, int]:
+    model, _, version = item[0].rpartition("@")
+    return model, -int(version) if version.isdigit() else 0
+
+
+def _figures(tally: Quality, task: Task) -> list[tuple[str, float]]:
+    shown = quality.figures(tally, task)
+    return [(metric, value) for metric in METRICS if (value := shown.get(metric)) is not None]
+
+
+def _newest_window(table: StreamTable) -> WindowSummary | None:
+    """The newest closed window that has outcomes."""
+    edge = table.final_before("outcomes")
+    if edge is None or not table.starts:
+        return None
+    windows = (table.merged(start, "outcomes") for start in reversed(table.between(table.starts[0], edge)))
+    return next((window for window in windows if window.quality), None)

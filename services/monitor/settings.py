@@ -21,6 +21,8 @@ class MonitorSettings(BaseSettings):
     port: int = Field(8103, validation_alias="HEADRACE_MONITOR_PORT")
     instance: str = Field("monitor-0", validation_alias="HEADRACE_MONITOR_INSTANCE")
     """Stable name of this process among the monitor processes; two may not share one."""
+    traces_url: str = ""
+    """Where an OpenTelemetry collector takes traces (OTLP over HTTP), path included; empty: none are made."""
     window_seconds: int = Field(
         3600, ge=1, le=31 * 24 * 3600, validation_alias="HEADRACE_MONITOR_WINDOW_SECONDS"
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from headrace.contracts.events import DeploymentAnnounced
 from headrace.contracts.payoff import Payoff, read_payoff
@@ -17,10 +17,10 @@ from headrace.contracts.statistics import ContractFacts
 from headrace.contracts.topics import USAGE
 from headrace.errors import Transient, Unusable
 from headrace.kafka.tail import Tail
+from headrace.metrics import catalogue
 from services.monitor.domain.tables import Tables
 from services.monitor.domain.usage import UsageTable
 from services.monitor.domain.value import Prices, total_ledger
-from services.monitor.metrics import MODELS_SHOWN, STREAMS_SHOWN
 
 log = structlog.get_logger("headrace.monitor.valuing")
 
@@ -80,38 +80,21 @@ class ValueMetrics:
     """Cost and value as Prometheus sees them: totals by model version, of a bounded number of streams and models."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        labels = ["stream", "model", "version"]
         self._gauges = {
-            "cpu_seconds": Gauge(
-                "headrace_monitor_model_cpu_seconds", "Processor time of a model.", labels, registry=registry
-            ),
-            "state_bytes": Gauge(
-                "headrace_monitor_model_state_bytes", "Size of a model's state.", labels, registry=registry
-            ),
-            "bytes_written": Gauge(
-                "headrace_monitor_model_written_bytes",
-                "What a model's answers and snapshots took.",
-                labels,
-                registry=registry,
-            ),
-            "cost": Gauge(
-                "headrace_monitor_model_cost", "What a model has cost, priced.", labels, registry=registry
-            ),
-            "value": Gauge(
-                "headrace_monitor_model_value",
-                "What a model's answers were worth; none without a payoff.",
-                labels,
-                registry=registry,
-            ),
+            "cpu_seconds": catalogue.MONITOR_MODEL_CPU.on(registry),
+            "state_bytes": catalogue.MONITOR_MODEL_STATE.on(registry),
+            "bytes_written": catalogue.MONITOR_MODEL_WRITTEN.on(registry),
+            "cost": catalogue.MONITOR_MODEL_COST.on(registry),
+            "value": catalogue.MONITOR_MODEL_VALUE.on(registry),
         }
 
     def refresh(self, tables: Tables, valuing: Valuing) -> None:
         """Show the totals as they are now."""
-        for stream in sorted(tables.streams)[:STREAMS_SHOWN]:
+        for stream in sorted(tables.streams):
             table = tables.streams[stream]
             ledger = total_ledger(table, valuing.usage.streams.get(stream))
             view = ledger.view(valuing.prices, valuing.payoffs(stream, table.contract), {})
-            for row in view["models"][:MODELS_SHOWN]:
+            for row in view["models"]:
                 for name, gauge in self._gauges.items():
                     if row[name] is not None:
                         gauge.labels(stream, row["model"], str(row["version"])).set(row[name])

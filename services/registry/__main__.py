@@ -122,6 +122,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
         lifespan=lifespan,
         description=DESCRIPTION,
         metrics=metrics,
+        home=settings.home,
     )
     app.state.answers = Answers(
         database, now_ms, keep_seconds=settings.idempotency_seconds, most=settings.idempotency_keys

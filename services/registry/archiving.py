@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from headrace.archive.archiver import Archiver, Closing
 from headrace.archive.reading import Archive
@@ -17,6 +17,7 @@ from headrace.contracts.topics import LOG, topic
 from headrace.errors import HeadraceError
 from headrace.kafka import admin
 from headrace.kafka.history import KafkaHistory
+from headrace.metrics import catalogue
 
 log = structlog.get_logger("registry.archiving")
 
@@ -46,18 +47,8 @@ class Archiving:
         self._streams = streams
         self._keep_records = keep_records
         self._stopping = threading.Event()
-        self._reached = Gauge(
-            "headrace_registry_archived_offset",
-            "Offset up to which a log is in the archive",
-            ["stream", "partition"],
-            registry=metrics,
-        )
-        self._failures = Counter(
-            "headrace_registry_archive_failures_total",
-            "Rounds in which a log could not be archived",
-            ["stream"],
-            registry=metrics,
-        )
+        self._reached = catalogue.REGISTRY_ARCHIVED.on(metrics)
+        self._failures = catalogue.REGISTRY_ARCHIVE_FAILURES.on(metrics)
 
     def start(self) -> None:
         """Begin."""

@@ -12,12 +12,13 @@ from typing import get_args
 import msgspec
 import numpy as np
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from headrace.contracts.events import Outcome
 from headrace.contracts.topics import OUTCOMES, topic
 from headrace.errors import HeadraceError, Transient
 from headrace.history import History
+from headrace.metrics import catalogue
 from services.registry.decisions import rollout_of
 from services.registry.domain import rollouts
 from services.registry.domain.audit import By
@@ -45,30 +46,12 @@ class Judge:
         self._registry = registry
         self._history = history
         self._stopping = threading.Event()
-        self._labels = Gauge(
-            "headrace_registry_rollout_labels",
-            "Labels weighed in the present stage of the rollout under way",
-            ["stream"],
-            registry=metrics,
-        )
-        self._evidence = Gauge(
-            "headrace_registry_rollout_evidence",
-            "E-value of the rollout under way; side: better or worse, of the model that is asked beside",
-            ["stream", "side"],
-            registry=metrics,
-        )
-        self._turns = Counter(
-            "headrace_registry_rollout_turns_total",
-            "Stages that the judge has ended, by the stage that came of it",
-            ["stream", "stage"],
-            registry=metrics,
-        )
-        self._failures = Counter(
-            "headrace_registry_rollout_failures_total",
-            "Rounds in which a rollout could not be judged",
-            ["stream"],
-            registry=metrics,
-        )
+        self._under_way = catalogue.REGISTRY_ROLLOUT_UNDER_WAY.on(metrics)
+        self._shown: set[str] = set()
+        self._labels = catalogue.REGISTRY_ROLLOUT_LABELS.on(metrics)
+        self._evidence = catalogue.REGISTRY_ROLLOUT_EVIDENCE.on(metrics)
+        self._turns = catalogue.REGISTRY_ROLLOUT_TURNS.on(metrics)
+        self._failures = catalogue.REGISTRY_ROLLOUT_FAILURES.on(metrics)
 
     def start(self) -> None:
         """Begin."""
@@ -81,12 +64,23 @@ class Judge:
     def _go_round(self) -> None:
         while not self._stopping.wait(ROUND_SECONDS):
             try:
-                for row in self._registry.rollouts.under_way():
-                    self._judge_alone(row)
+                self.look()
             except Transient as error:
                 log.warning("not judged yet", reason=str(error))
             except Exception:
                 log.exception("judging failed")  # and goes on: a champion under guard must stay under it
+
+    def look(self) -> None:
+        """One round: every rollout that is under way."""
+        rows = self._registry.rollouts.under_way()
+        self._show_which({row.stream for row in rows})
+        for row in rows:
+            self._judge_alone(row)
+
+    def _show_which(self, streams: set[str]) -> None:
+        for stream in streams | self._shown:
+            self._under_way.labels(stream).set(stream in streams)
+        self._shown = streams
 
     def _judge_alone(self, row: RolloutRow) -> None:
         try:

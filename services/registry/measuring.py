@@ -12,9 +12,10 @@ from collections.abc import Mapping
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from headrace.errors import HeadraceError
+from headrace.metrics import catalogue
 from services.registry.catalog import Catalog
 from services.registry.datasets import reference_of
 from services.registry.measurer import Result, Task, decode_result, encode_task
@@ -53,12 +54,7 @@ class Measuring:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._go_round, name="measuring", daemon=True)
-        self._ended = Counter(
-            "headrace_registry_datasets_measured_total",
-            "Datasets whose measurement has ended, by how",
-            ["state"],
-            registry=metrics,
-        )
+        self._ended = catalogue.REGISTRY_MEASURED.on(metrics)
 
     def start(self) -> None:
         """Begin."""

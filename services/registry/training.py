@@ -14,13 +14,14 @@ from uuid import uuid4
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from headrace.contracts.events import Outcome
 from headrace.contracts.topics import LOG, OUTCOMES, topic
 from headrace.errors import HeadraceError, Transient
 from headrace.fold.metrics import TALLIES
 from headrace.history import History
+from headrace.metrics import catalogue
 from headrace.replay.verify import place_below
 from services.registry.asking import Asking
 from services.registry.domain import race as races
@@ -69,24 +70,9 @@ class Trainer:
         self._name = f"{platform.node()}/{os.getpid()}/{uuid4().hex[:8]}"
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._go_round, name="training", daemon=True)
-        self._ended = Counter(
-            "headrace_registry_retrainings_total",
-            "Retrainings that have ended, by how",
-            ["stream", "status"],
-            registry=metrics,
-        )
-        self._seconds = Counter(
-            "headrace_registry_trial_cpu_seconds_total",
-            "Processor time that the trials of retrainings took",
-            ["stream"],
-            registry=metrics,
-        )
-        self._racing = Gauge(
-            "headrace_registry_trials_racing",
-            "Trials still in the race of the retraining under way",
-            ["stream"],
-            registry=metrics,
-        )
+        self._ended = catalogue.REGISTRY_RETRAININGS.on(metrics)
+        self._seconds = catalogue.REGISTRY_TRIAL_SECONDS.on(metrics)
+        self._racing = catalogue.REGISTRY_RACING.on(metrics)
 
     def start(self) -> None:
         """Begin to work."""

@@ -5,7 +5,7 @@ import sys
 from headrace.collector import calm_the_collector
 from headrace.kafka.follower import RegistryFollower
 from headrace.keys import KeyRing
-from headrace.runner import run_service, serve_with_host
+from headrace.runner import open_traces, run_service, serve_with_host
 from headrace.web import create_app
 from services.scoring.agents import METRICS, build_host
 from services.scoring.api import build_routes
@@ -23,12 +23,14 @@ def _run(settings: ScoringSettings) -> int:
     follower = RegistryFollower(settings.bootstrap, lambda _: None)
     follower.start()
     usage = Usage(settings.bootstrap, settings.instance, settings.window_seconds)
-    host = build_host(settings, follower, usage.meter)
+    traces = open_traces("scoring", settings)
+    host = build_host(settings, follower, usage.meter, traces)
     app = create_app(
         service="scoring",
         keys=KeyRing.load(settings.key_file),
         ready=lambda: {"shards": host.ready.is_set(), "registry": follower.healthy()},
         metrics=METRICS,
+        home=settings.home,
     )
     past = Past(settings)
     app.include_router(build_routes(host.call, past.explain, lambda: sorted(follower.streams)))
@@ -50,6 +52,8 @@ def _run(settings: ScoringSettings) -> int:
         rechecker.stop()
         usage.stop()
         follower.stop()
+        if traces is not None:
+            traces.close()
 
 
 if __name__ == "__main__":

@@ -1,29 +1,33 @@
 """Scoring's binding to Kafka: one `ScoringProcessor` per partition of every stream's log, on the transactional host."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from headrace.contracts.topics import LOG, SCORING_GROUP, topic
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.host import HostSettings, KafkaHost
+from headrace.metrics import catalogue
 from headrace.replay.sources import Sources
 from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
 from services.scoring.processor import UNMETERED, Meter, ScoringProcessor
 from services.scoring.settings import ScoringSettings
 
+if TYPE_CHECKING:
+    from headrace.traces import Traces
+
 METRICS = CollectorRegistry()
-RECORDS = Counter("headrace_scoring_records_total", "Log records folded", ["topic"], registry=METRICS)
-EMITTED = Counter(
-    "headrace_scoring_emitted_total", "Predictions, outcomes and rejects emitted", ["topic"], registry=METRICS
-)
+RECORDS = catalogue.SCORING_RECORDS.on(METRICS)
+EMITTED = catalogue.SCORING_EMITTED.on(METRICS)
 
 
 def build_host(
     settings: ScoringSettings,
     follower: RegistryFollower,
     meter: Callable[[str, int], Meter] = lambda _topic, _partition: UNMETERED,
+    traces: "Traces | None" = None,
 ) -> KafkaHost:
     """The host that runs the shards of every stream the registry knows; meter: for each that begins."""
 
@@ -48,6 +52,8 @@ def build_host(
         snapshots=snapshots,
         history=(lambda: sources.history) if settings.archive else None,
         observe=_observe,
+        metrics=METRICS,
+        traces=traces,
     )
 
 

@@ -14,13 +14,14 @@ from typing import Any
 
 import msgspec
 import structlog
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from headrace.contracts.codec import encode
 from headrace.contracts.events import Alert
 from headrace.contracts.topics import ALERTS, stream_of
 from headrace.errors import HeadraceError, Transient, Unusable
 from headrace.kafka.producer import LogProducer
+from headrace.metrics import catalogue
 from headrace.recovery import Place
 from services.scoring.settings import ScoringSettings
 
@@ -100,12 +101,7 @@ class Rechecker:
         self._held = held
         self._stopping = threading.Event()
         self._chance = random.Random()
-        self._results = Counter(
-            "headrace_scoring_rechecks_total",
-            "Stretches of a log folded again and compared with what was stored",
-            ["stream", "result"],
-            registry=metrics,
-        )
+        self._results = catalogue.SCORING_RECHECKS.on(metrics)
 
     def start(self) -> None:
         """Begin, unless the interval is 0."""

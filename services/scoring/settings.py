@@ -18,6 +18,8 @@ class ScoringSettings(BaseSettings):
     port: int = Field(8102, validation_alias="HEADRACE_SCORING_PORT")
     instance: str = Field("scoring-0", validation_alias="HEADRACE_SCORING_INSTANCE")
     """Stable name of this process among the scoring processes; two may not share one."""
+    traces_url: str = ""
+    """Where an OpenTelemetry collector takes traces (OTLP over HTTP), path included; empty: none are made."""
     batch_records: int = Field(10_000, ge=1, le=100_000, validation_alias="HEADRACE_SCORING_BATCH_RECORDS")
     """Most log records in one transaction."""
     snapshot_records: int = Field(200_000, ge=0, validation_alias="HEADRACE_SCORING_SNAPSHOT_RECORDS")

@@ -1,4 +1,4 @@
-"""What the code declares: settings, metrics, rules, topics and ports, read from the source without running it.
+"""What the code declares: settings, rules, topics and ports, read from the source without running it.
 
 Reading the syntax tree rather than importing keeps the answer the same on every machine (a default such as
 `Path.home()` stays an expression), needs no broker, and sees what a process would only register once it serves.
@@ -15,8 +15,6 @@ PREFIX = "HEADRACE_"
 METRIC_CLASSES = frozenset(
     {"Counter", "Gauge", "Histogram", "Summary", "Info", "Enum", "CounterMetricFamily", "GaugeMetricFamily"}
 )
-LABELS_AT = 2
-"""Position of the label names among a metric's arguments."""
 
 
 @dataclass(frozen=True)
@@ -27,28 +25,6 @@ class Setting:
     variable: str
     default: str
     meaning: str
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric. kind: Counter, Gauge, ...; labels: None if the source computes them."""
-
-    name: str
-    kind: str
-    meaning: str
-    labels: tuple[str, ...] | None
-    where: str
-
-    def series(self) -> frozenset[str]:
-        """The names under which Prometheus knows it."""
-        kind = self.kind.removesuffix("MetricFamily")
-        if kind == "Counter":
-            return frozenset({self.name.removesuffix("_total") + "_total"})
-        if kind == "Histogram":
-            return frozenset({f"{self.name}_bucket", f"{self.name}_sum", f"{self.name}_count"})
-        if kind == "Summary":
-            return frozenset({f"{self.name}_sum", f"{self.name}_count"})
-        return frozenset({f"{self.name}_info" if kind == "Info" else self.name})
 
 
 def settings(root: Path = ROOT) -> list[Setting]:
@@ -63,15 +39,15 @@ def settings(root: Path = ROOT) -> list[Setting]:
     return found
 
 
-def metrics(root: Path = ROOT) -> list[Metric]:
-    """Every metric that some module of the packages declares, by name."""
-    found: list[Metric] = []
+def stray_metrics(root: Path = ROOT) -> list[str]:
+    """Metrics of ours that some module makes by itself, past the catalogue."""
+    found = []
     for path in python_files(root):
         for call in _calls(path):
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
             if name in METRIC_CLASSES and call.args and _text(call.args[0]).startswith("headrace_"):
-                found.append(_metric(name, call, str(path.relative_to(root))))
-    return sorted(found, key=lambda metric: metric.name)
+                found.append(f"{path.relative_to(root)}: {_text(call.args[0])} is not in the catalogue")
+    return found
 
 
 def rules(root: Path = ROOT) -> set[str]:
@@ -107,20 +83,6 @@ def _fields(service: str, node: ast.ClassDef) -> Iterator[Setting]:
         after = node.body[position + 1] if position + 1 < len(node.body) else None
         meaning = _text(after.value) if isinstance(after, ast.Expr) else ""
         yield Setting(service, variable, ast.unparse(default) if default else "", " ".join(meaning.split()))
-
-
-def _metric(kind: str, call: ast.Call, where: str) -> Metric:
-    named = {keyword.arg: keyword.value for keyword in call.keywords}
-    meaning = call.args[1] if len(call.args) > 1 else named.get("documentation")
-    labels = (
-        call.args[LABELS_AT] if len(call.args) > LABELS_AT else named.get("labelnames", named.get("labels"))
-    )
-    names: tuple[str, ...] | None = ()
-    if isinstance(labels, ast.List | ast.Tuple):
-        names = tuple(_text(item) for item in labels.elts)
-    elif labels is not None:
-        names = None
-    return Metric(_text(call.args[0]), kind, _text(meaning) if meaning else "", names, where)
 
 
 def _calls(path: Path) -> Iterator[ast.Call]:

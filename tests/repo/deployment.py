@@ -6,20 +6,27 @@ What only an engine can tell (do the images exist, do they start) is not claimed
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from headrace.contracts import topics
-from tests.repo import declared
+from tests.repo import declared, metric_rules
+from tests.repo.documents import anchors
+from tests.repo.metric_rules import AnyMetric
 from tests.repo.tree import ROOT
 
+RULES = "deploy/prometheus/headrace.rules.yml"
+SEVERITIES = ("warning", "critical")
 SERVICES = ("ingest", "scoring", "monitor", "registry")
 FOREIGN_SERIES = re.compile(r"up|process_\w+|python_\w+|ALERTS")
-SELECTOR = re.compile(r"(\b[a-z][a-z0-9_]*)\s*\{([^}]*)\}")
+OURS = re.compile(r"(?<![\w:])(?:headrace_\w+|[a-z_]+:[\w:]+)")
+SELECTED = re.compile(r"(?<![\w:])([a-z][a-z0-9_:]*)\s*[{\[]")
+SELECTOR = re.compile(r"(?<![\w:])([a-z][a-z0-9_:]*)\s*\{([^}]*)\}")
 TOPIC = re.compile(r"topic=~?\"([^\"]+)\"")
-SCRAPED_LABELS = frozenset({"job", "instance", "le", "quantile"})
+SCRAPED_LABELS = frozenset({"job", "instance", "le", "quantile", "alertname", "severity"})
 LOOPBACK = "127.0.0.1:"
 SERVICE_KEYS = frozenset(
     "build cap_add cap_drop command container_name depends_on entrypoint env_file environment expose healthcheck "
@@ -151,6 +158,35 @@ def rule_expressions(root: Path = ROOT) -> dict[str, str]:
     return found
 
 
+def rule_findings(root: Path = ROOT) -> list[str]:
+    """Alerts that do not say how bad they are, what happened, or where it is written what to do."""
+    found = []
+    for name, rule in alerts(root).items():
+        if rule["labels"].get("severity") not in SEVERITIES:
+            found.append(f"{name}: severity is one of {', '.join(SEVERITIES)}")
+        if not rule["annotations"].get("summary"):
+            found.append(f"{name}: no summary")
+        page, _, section = rule["annotations"].get("runbook_url", "").partition("#")
+        if not (root / page).is_file() or section not in anchors((root / page).read_text("utf-8")):
+            found.append(f"{name}: its runbook is not there")
+    return found
+
+
+def alerts(root: Path = ROOT) -> dict[str, Any]:
+    """Alert rules by name."""
+    groups = yaml.safe_load((root / RULES).read_text("utf-8"))["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def untested_alerts(root: Path = ROOT) -> list[str]:
+    """Alerts of which no test shows that they fire, or none that they keep quiet."""
+    seen: dict[str, set[bool]] = {name: set() for name in alerts(root)}
+    for test in yaml.safe_load((root / RULES.replace(".yml", ".test.yml")).read_text("utf-8"))["tests"]:
+        for check in test.get("alert_rule_test", []):
+            seen[check["alertname"]].add(bool(check["exp_alerts"]))
+    return sorted(name for name, found in seen.items() if found != {True, False})
+
+
 def panel_expressions(root: Path = ROOT) -> dict[str, str]:
     """Dashboard queries: `file: panel: letter` -> expression, with variables made plain."""
     found = {}
@@ -161,27 +197,32 @@ def panel_expressions(root: Path = ROOT) -> dict[str, str]:
                 name = f"{path.name}: {panel['title']}: {target['refId']}"
                 found[name] = target["expr"].replace("$__rate_interval", "1m")
         for variable in document["templating"]["list"]:
-            if match := re.fullmatch(r"label_values\((.+), (\w+)\)", variable.get("definition", "")):
+            if match := re.fullmatch(r"label_values\((.+), (\w+)\)", variable.get("query", "")):
                 found[f"{path.name}: variable {variable['name']}"] = f"sum by ({match[2]}) ({match[1]})"
     return found
 
 
-def expression_findings(expressions: dict[str, str], metrics: list[declared.Metric]) -> list[str]:
-    """Series, labels and topics in expressions that no process has."""
-    series = {name: metric for metric in metrics for name in metric.series()}
+def expression_findings(expressions: dict[str, str], metrics: Iterable[AnyMetric]) -> list[str]:
+    """Series, labels and topics in expressions that no process has and no rule records."""
+    labels = {
+        name: frozenset(label.name for label in metric.labels)
+        for metric in metrics
+        for name in metric_rules.series(metric)
+    }
+    # LABEL_LABEL:WHAT:HOW, as Prometheus names what is recorded.
+    labels |= {name: frozenset(name.split(":")[0].split("_")) for name in rule_expressions() if ":" in name}
+    known = {label for names in labels.values() for label in names} | SCRAPED_LABELS
     found = []
     for where, expression in expressions.items():
-        for name in set(re.findall(r"\bheadrace_\w+\b", expression)) - set(series):
+        for name in set(OURS.findall(expression)) - set(labels):
             found.append(f"{where}: no metric {name}")
-        for name in set(re.findall(r"\b([a-z_]+)\s*[{\[]", expression)) - set(series):
+        for name in set(SELECTED.findall(expression)) - set(labels):
             if not FOREIGN_SERIES.fullmatch(name):
                 found.append(f"{where}: no metric {name}")
         for name, selector in SELECTOR.findall(expression):
-            labels = series[name].labels if name in series else ()
             for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector):
-                if labels is not None and label not in labels and label not in SCRAPED_LABELS:
+                if label not in labels.get(name, ()) and label not in SCRAPED_LABELS:
                     found.append(f"{where}: {name} has no label {label}")
-        known = {label for metric in metrics for label in metric.labels or ()} | SCRAPED_LABELS
         for names in re.findall(r"\b(?:by|without|on)\s*\(([^)]*)\)", expression):
             found += [f"{where}: no label {n}" for n in re.split(r"[,\s]+", names) if n and n not in known]
         found += [f"{where}: no topic {name}" for name in TOPIC.findall(expression) if not _is_topic(name)]

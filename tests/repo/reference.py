@@ -1,7 +1,8 @@
 """The reference tables in docs/, written from the code: settings, metrics, topics, commands.
 
 Between `<!-- generated: NAME -->` and `<!-- end -->` a page belongs to this module, the rest to people. A test compares
-the two, and `make docs` writes them: whoever adds a setting, a metric, a topic or an option cannot forget to say so.
+the two, and `make docs` writes them, and Grafana's dashboards with them: whoever adds a setting, a metric, a topic or
+an option cannot forget to say so.
 """
 
 import re
@@ -12,8 +13,11 @@ from typing import Any
 
 import typer
 
+from deploy.grafana.dashboards import dashboards
 from headrace.contracts import topics
-from tests.repo import declared
+from headrace.metrics import catalogue
+from headrace.metrics.form import Label
+from tests.repo import declared, metric_rules
 from tests.repo.tree import ROOT
 
 SECTION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -49,18 +53,23 @@ def settings_table(root: Path = ROOT) -> str:
     )
 
 
-def metrics_table(root: Path = ROOT) -> str:
-    """All metrics, by name."""
+def metrics_table() -> str:
+    """All metrics, by name; behind each label its bound."""
     rows = [
         (
             f"`{metric.name}`",
-            metric.kind.removesuffix("MetricFamily").lower(),
-            ", ".join(f"`{label}`" for label in metric.labels or ()),
+            metric.kind.__name__.lower(),
+            metric_rules.unit(metric),
+            ", ".join(f"`{label.name}` {_bound(label)}" for label in metric.labels),
             metric.meaning,
         )
-        for metric in declared.metrics(root)
+        for metric in catalogue.ALL
     ]
-    return _table(("metric", "kind", "labels", "meaning"), rows)
+    return _table(("metric", "kind", "unit", "labels", "meaning"), rows)
+
+
+def _bound(label: Label) -> str:
+    return f"({', '.join(label.values)})" if label.values else f"({label.most})"
 
 
 def topics_table() -> str:
@@ -135,12 +144,16 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def main() -> int:
-    """Write all sections into the pages; says which page changed."""
+    """Write all sections into the pages, and the dashboards; says which file changed."""
     for path in pages():
         before = path.read_text("utf-8")
         after = rewritten(before)
         if after != before:
             path.write_text(after, "utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    for path, text in dashboards().items():
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
             print(f"wrote {path.relative_to(ROOT)}")
     return 0
 

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import Counter, Histogram
 
+from deploy.grafana.dashboards import dashboards
+from headrace.metrics import catalogue
+from headrace.metrics.form import Label, Metric
 from tests.repo import declared, deployment
+from tests.repo.metric_rules import AnyMetric
 from tests.repo.tree import ROOT
 
 PROMTOOL = shutil.which("promtool", path=f"{ROOT / '.tools/bin'}{os.pathsep}{os.environ.get('PATH', '')}")
@@ -45,13 +50,42 @@ def test_prometheus_scrapes_every_service_at_its_port() -> None:
 def test_alert_rules_ask_for_metrics_that_exist() -> None:
     expressions = deployment.rule_expressions()
     assert len(expressions) >= 5
-    assert deployment.expression_findings(expressions, declared.metrics()) == []
+    assert deployment.expression_findings(expressions, catalogue.ALL) == []
+
+
+def test_every_alert_says_how_bad_it_is_and_where_its_runbook_is() -> None:
+    assert deployment.rule_findings() == []
+
+
+def test_every_alert_is_tested_to_fire_and_to_keep_quiet() -> None:
+    assert deployment.untested_alerts() == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"),
+    [
+        ("{severity: critical}", "{severity: awful}", "severity"),
+        ("runbook.md#servicedown", "runbook.md#servicedwon", "its runbook is not there"),
+        ('summary: "{{ $labels.job }} does not answer"', 'summary: ""', "no summary"),
+    ],
+)
+def test_a_mistake_in_an_alert_is_caught(tmp_path: Path, right: str, wrong: str, expected: str) -> None:
+    rules, page = tmp_path / deployment.RULES, tmp_path / "docs/runbook.md"
+    for path in (rules, page):
+        path.parent.mkdir(parents=True)
+        shutil.copy(ROOT / path.relative_to(tmp_path), path)
+    text = rules.read_text("utf-8")
+    assert right in text
+    rules.write_text(text.replace(right, wrong, 1), "utf-8")
+    [finding] = deployment.rule_findings(tmp_path)
+    assert finding.startswith("ServiceDown: ")
+    assert expected in finding
 
 
 def test_the_dashboard_asks_for_metrics_that_exist() -> None:
     expressions = deployment.panel_expressions()
     assert len(expressions) >= 8
-    assert deployment.expression_findings(expressions, declared.metrics()) == []
+    assert deployment.expression_findings(expressions, catalogue.ALL) == []
 
 
 def test_grafana_finds_its_dashboard_and_its_data() -> None:
@@ -59,13 +93,21 @@ def test_grafana_finds_its_dashboard_and_its_data() -> None:
     [source] = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text("utf-8"))["datasources"]
     [provider] = yaml.safe_load((provisioning / "dashboards/headrace.yml").read_text("utf-8"))["providers"]
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
-    dashboard = json.loads((ROOT / "deploy/grafana/dashboards/headrace.json").read_text("utf-8"))
     mounted = [volume.split(":")[1] for volume in compose["grafana"]["volumes"]]
     assert provider["options"]["path"] in mounted
     assert source["url"] == "http://prometheus:9090"
-    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {source["uid"]}
-    ids = [panel["id"] for panel in dashboard["panels"]]
-    assert len(set(ids)) == len(ids)
+    for text in dashboards().values():
+        panels = [panel for panel in json.loads(text)["panels"] if panel["type"] != "row"]
+        assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
+        assert len({panel["id"] for panel in panels}) == len(panels)
+        assert len({panel["title"] for panel in panels}) == len(panels)
+
+
+def test_the_dashboards_are_what_the_code_makes() -> None:
+    committed = {
+        path: path.read_text("utf-8") for path in (ROOT / "deploy/grafana/dashboards").glob("*.json")
+    }
+    assert committed == dashboards(), "make docs"
 
 
 def test_the_image_holds_what_it_needs_and_no_privileges() -> None:
@@ -153,9 +195,9 @@ def test_a_mistake_in_compose_is_caught(tmp_path: Path, right: str, wrong: str, 
     assert any(expected in finding for finding in found), found
 
 
-METRICS = [
-    declared.Metric("headrace_x_total", "Counter", "", ("stream",), "x.py"),
-    declared.Metric("headrace_y_seconds", "Histogram", "", (), "x.py"),
+METRICS: list[AnyMetric] = [
+    Metric(Counter, "headrace_x_total", "", (Label("stream"),)),
+    Metric(Histogram, "headrace_y_seconds", ""),
 ]
 
 
@@ -168,6 +210,7 @@ METRICS = [
         ('rate(headrace_x_total{strem="a"}[1m])', "has no label strem"),
         ("sum by (strem) (rate(headrace_x_total[1m]))", "no label strem"),
         ('headrace_x_total{topic="a.prediction"}', "no topic a.prediction"),
+        ("stream:headrace_x:rate9m > 1", "no metric stream:headrace_x:rate9m"),
     ],
 )
 def test_a_mistake_in_an_expression_is_caught(expression: str, expected: str) -> None:

@@ -1,6 +1,7 @@
 """The judge weighs each outcome once, whatever dies between two looks, and turns the rollout when they say enough."""
 
 import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,19 @@ def test_it_takes_every_stage_on_the_outcomes_of_that_stage(tmp_path: Path) -> N
     assert court.memory.roles() == {"old": "champion", "new": "retired"}
     for stage in ("canary", "guard", "rolled_back"):
         assert court.metrics.get_sample_value(turns, {"stream": "s", "stage": stage}) == 1
+
+
+def test_a_rollout_is_shown_while_it_is_under_way(tmp_path: Path) -> None:
+    court = Court(tmp_path)
+    shown = partial(court.metrics.get_sample_value, "headrace_registry_rollout_under_way", {"stream": "s"})
+    assert shown() is None
+    court.judge.look()
+    assert shown() == 1
+    court.outcomes(2000, better=False)
+    court.judge.look()
+    assert court.memory.rollout().stage == "dropped"
+    court.judge.look()
+    assert shown() == 0
 
 
 def test_what_comes_while_it_is_held_does_not_count(tmp_path: Path) -> None:

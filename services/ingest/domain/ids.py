@@ -9,6 +9,8 @@ that is delivered again writes the same ids. Callers pass the clock and the rand
 import hashlib
 from collections.abc import Callable
 
+import msgspec
+
 _COUNTER_BITS = 42
 _TAIL_BITS = 32
 
@@ -48,3 +50,27 @@ def keyed_ids(scope: str, idempotency_key: str, fingerprint: bytes) -> Callable[
 def placed_id(topic: str, partition: int, offset: int) -> str:
     """The id of an inbox record that brought none, e.g. `flights-inbox-0-123` (stream names hold no dot)."""
     return f"{topic.replace('.', '-')}-{partition}-{offset}"
+
+
+class _Data(msgspec.Struct):
+    id: str = ""
+
+
+class _Record(msgspec.Struct):
+    id: str = ""
+    specversion: str = ""
+    data: msgspec.Raw = msgspec.Raw()
+
+
+_decode = msgspec.json.Decoder(_Record).decode
+_decode_data = msgspec.json.Decoder(_Data).decode
+
+
+def id_given(topic: str, partition: int, offset: int, value: bytes) -> str:
+    """The id under which an inbox record goes into the log, as far as a look at its bytes can tell; else empty."""
+    try:
+        record = _decode(value)
+        inner = _decode_data(record.data).id if record.specversion else ""
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return ""
+    return inner or record.id or placed_id(topic, partition, offset)

@@ -41,15 +41,19 @@ class ManualProducer:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, list[Message]]] = []
+        self.traces: list[str] = []
         self.held: list[Future[list[tuple[int, int]]]] = []
         self.hold = False
         self.fail: dict[str, Exception] = {}
         self.level = 0.0
 
-    def send(self, topic: str, messages: Sequence[Message]) -> "Future[list[tuple[int, int]]]":
+    def send(
+        self, topic: str, messages: Sequence[Message], *, traceparent: str = ""
+    ) -> "Future[list[tuple[int, int]]]":
         future: Future[list[tuple[int, int]]] = Future()
         future.set_running_or_notify_cancel()
         self.sent.append((topic, list(messages)))
+        self.traces.append(traceparent)
         if topic in self.fail:
             future.set_exception(self.fail[topic])
         elif self.hold:

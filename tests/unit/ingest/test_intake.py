@@ -50,6 +50,14 @@ def test_good_and_bad_lines_part_and_keep_their_numbers_over_slices() -> None:
     assert {decode_rejected(m["value"] or b"").origin for m in kept} == {"http"}
 
 
+def test_the_trace_of_a_body_goes_with_its_first_slice_and_not_with_rejects() -> None:
+    producer = ManualProducer()
+    lines = [b"{", *(line(f"o{number}") for number in range(2 * SLICE_LINES))]
+    asyncio.run(intake(producer).take(parcel(lines)._replace(traceparent="00-trace")))
+    assert [topic for topic, _ in producer.sent] == ["flights.log", "flights.rejected", *["flights.log"] * 2]
+    assert producer.traces == ["00-trace", "", "", ""]
+
+
 def test_others_get_the_loop_between_slices() -> None:
     async def scenario() -> int:
         turns = 0
