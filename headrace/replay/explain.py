@@ -104,7 +104,7 @@ class Explainer:
             "stream": stream,
             "partition": partition,
             "offset": offset,
-            "observation": msgspec.to_builtins(observation),
+            "observation": msgspec.to_builtins(msgspec.structs.replace(observation, aside=None)),
             "prediction": msgspec.to_builtins(stored),
             "recomputed": msgspec.to_builtins(again),
             "equal": encode(stored) == encode(again) if stored is not None and again is not None else None,

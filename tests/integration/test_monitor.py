@@ -22,11 +22,22 @@ from headrace.kafka import admin
 from headrace.kafka.producer import LogProducer
 from headrace.kafka.tail import Tail
 from tests.support import fresh
-from tests.unit.monitor.made_up import HOUR, as_messages, auc, contract, counted, log_loss, made_up
+from tests.unit.monitor.made_up import (
+    FIELDS,
+    HOUR,
+    START,
+    as_messages,
+    auc,
+    contract,
+    counted,
+    log_loss,
+    made_up,
+)
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(180)]
 
 PARTITIONS = 2
+DETAILS = ("fields", "quality", "fairness")
 SPOILT = (20, 21, 22, 23)
 
 
@@ -250,12 +261,24 @@ def test_a_newcomer_sees_what_was_counted_before_and_serves_it_at_once(kafka, pr
     first.start()
     first.until(f"/v1/streams/{stream}/summary", has_all(kinds))
     before = first.ask(f"/v1/streams/{stream}/windows?limit=1000")
+    details = {view: first.ask(f"/v1/streams/{stream}/{view}") for view in DETAILS}
+    assert {one["field"] for one in details["fields"]["fields"]} == set(FIELDS)
+    assert {(one["model"], one["field"]) for one in details["fairness"]["models"]} == {
+        ("lr", "sex"),
+        ("tree", "sex"),
+    }
+    segments = [one for model in details["quality"]["models"] for one in model["segments"]]
+    assert {one["field"] for one in segments} == {"carrier", "sex"}
+    assert first.ask(f"/v1/streams/{stream}/fields?to={START}")["windows"] == 0
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        first.ask("/v1/streams/nobody/fields")
     began = time.monotonic()
     assert first.stop() == 0
     assert time.monotonic() - began < 6
     first.start()
     first.until("/readyz", lambda answer: all(answer.values()))
     assert first.ask(f"/v1/streams/{stream}/windows?limit=1000") == before
+    assert {view: first.ask(f"/v1/streams/{stream}/{view}") for view in DETAILS} == details
 
 
 def test_a_stream_that_appears_at_run_time_is_counted_without_a_restart(kafka, producer, start_monitor):

@@ -121,17 +121,6 @@ class LogColumns(Columns):
         return places
 
 
-class PredictionColumns(Columns):
-    """records: None where there is no time. sizes: of their values, in bytes."""
-
-    def __init__(
-        self, offsets: Sequence[int], records: list[SeenPrediction | None], sizes: Sequence[int]
-    ) -> None:
-        super().__init__(offsets, [None if record is None else record.at for record in records])
-        self.records = records
-        self.sizes = sizes
-
-
 class Said(NamedTuple):
     """What one model version said of the rows whose truth became known, and the truth.
 
@@ -143,7 +132,7 @@ class Said(NamedTuple):
     places: list[int]
     answers: list[Scalar | None]
     scores: Numbers
-    labels: list[Scalar]
+    labels: list[Scalar | None]
     binary: bool
     answered: Flags
     answer: Flags
@@ -159,6 +148,31 @@ class Grouped(NamedTuple):
     codes: Places
     names: list[str]
     places: list[int]
+
+
+class PredictionColumns(Columns):
+    """records: None where there is no time. sizes: of their values, in bytes."""
+
+    def __init__(
+        self, offsets: Sequence[int], records: list[SeenPrediction | None], sizes: Sequence[int]
+    ) -> None:
+        super().__init__(offsets, [None if record is None else record.at for record in records])
+        self.records = records
+        self.sizes = sizes
+
+    @cached_property
+    def models(self) -> dict[str, Said]:
+        """By `model@version`: all that was asked. Labels are unknown, so none is `binary`."""
+        found: dict[tuple[str, int], tuple[list[Any], ...]] = {}
+        for row, record in enumerate(self.records):
+            if record is not None:
+                _note(found, record, row, None)
+        return {f"{model}@{version}": _said(*lists) for (model, version), lists in found.items()}
+
+    @cached_property
+    def groups(self) -> dict[str, Grouped]:
+        """By field."""
+        return _grouped(self.records)
 
 
 class OutcomeColumns(Columns):
@@ -179,33 +193,14 @@ class OutcomeColumns(Columns):
         """By `model@version`: first labels, and expiries that are negatives."""
         found: dict[tuple[str, int], tuple[list[Any], ...]] = {}
         for row, record in enumerate(self.records):
-            if record is None or record.y is None or record.status not in FIRST:
-                continue
-            if record.model:
-                _note(found, record, row, 0, record.y)
-            for place, said in enumerate(record.challengers, 1):
-                _note(found, said, row, place, record.y)
+            if record is not None and record.y is not None and record.status in FIRST:
+                _note(found, record, row, record.y)
         return {f"{model}@{version}": _said(*lists) for (model, version), lists in found.items()}
 
     @cached_property
     def groups(self) -> dict[str, Grouped]:
         """By field."""
-        found: dict[str, tuple[Places, dict[str, int], list[int]]] = {}
-        size = len(self.records)
-        for row, record in enumerate(self.records):
-            if record is None or not record.groups:
-                continue
-            for place, (field, group) in enumerate(record.groups.items()):
-                known = found.get(field)
-                if known is None:
-                    known = found[field] = (np.full(size, -1, np.intp), {}, [0] * size)
-                codes, names, places = known
-                code = names.get(group)
-                if code is None:
-                    code = names[group] = len(names)
-                codes[row] = code
-                places[row] = place
-        return {field: Grouped(codes, list(names), places) for field, (codes, names, places) in found.items()}
+        return _grouped(self.records)
 
 
 class RejectedColumns(Columns):
@@ -218,19 +213,22 @@ class RejectedColumns(Columns):
 
 def _note(
     found: dict[tuple[str, int], tuple[list[Any], ...]],
-    said: SeenOutcome | SeenAnswer,
+    record: SeenPrediction | SeenOutcome,
     row: int,
-    place: int,
-    y: Scalar,
+    y: Scalar | None,
 ) -> None:
-    lists = found.get((said.model, said.version))
-    if lists is None:
-        lists = found[said.model, said.version] = ([], [], [], [], [])
-    lists[0].append(row)
-    lists[1].append(place)
-    lists[2].append(said.answer)
-    lists[3].append(said.score)
-    lists[4].append(y)
+    asked: list[SeenPrediction | SeenOutcome | SeenAnswer] = [record, *record.challengers]
+    for place, said in enumerate(asked):
+        if place == 0 and not record.model:
+            continue
+        lists = found.get((said.model, said.version))
+        if lists is None:
+            lists = found[said.model, said.version] = ([], [], [], [], [])
+        lists[0].append(row)
+        lists[1].append(place)
+        lists[2].append(said.answer)
+        lists[3].append(said.score)
+        lists[4].append(y)
 
 
 def _said(
@@ -238,7 +236,7 @@ def _said(
     places: list[int],
     answers: list[Scalar | None],
     scores: list[float | None],
-    labels: list[Scalar],
+    labels: list[Scalar | None],
 ) -> Said:
     binary = set(map(type, labels)) == {bool} and set(map(type, answers)) <= {bool, NoneType}
     return Said(
@@ -252,3 +250,21 @@ def _said(
         np.array([one is True for one in answers], bool),
         np.array([one is True for one in labels], bool),
     )
+
+
+def _grouped(records: Sequence[SeenPrediction | None] | Sequence[SeenOutcome | None]) -> dict[str, Grouped]:
+    found: dict[str, tuple[Places, dict[str, int], list[int]]] = {}
+    for row, record in enumerate(records):
+        if record is None or not record.groups:
+            continue
+        for place, (field, group) in enumerate(record.groups.items()):
+            known = found.get(field)
+            if known is None:
+                known = found[field] = (np.full(len(records), -1, np.intp), {}, [0] * len(records))
+            codes, names, places = known
+            code = names.get(group)
+            if code is None:
+                code = names[group] = len(names)
+            codes[row] = code
+            places[row] = place
+    return {field: Grouped(codes, list(names), places) for field, (codes, names, places) in found.items()}

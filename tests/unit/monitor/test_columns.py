@@ -7,7 +7,7 @@ from headrace.contracts.events import Answer
 from headrace.contracts.stream import Field
 from headrace.testing import builders
 from services.monitor.domain.columns import CONTROL, LABEL, OBSERVATION
-from services.monitor.domain.reading import LogReader, read_outcomes
+from services.monitor.domain.reading import LogReader, read_outcomes, read_predictions
 
 FIELDS = [
     Field("a", "number"),
@@ -103,3 +103,16 @@ def test_outcomes_by_model_and_group():
     assert list(columns.groups["sex"].codes) == [0, -1, -1, -1]
     assert list(columns.groups["wing"].codes) == [0, 1, -1, -1]
     assert columns.groups["wing"].names == ["3", "4"]
+
+
+def test_predictions_by_model_and_group():
+    said = builders.prediction("a", 0.7, at=1, challengers=[Answer("tree", 2, True, 0.9)])
+    said.groups = {"sex": "F"}
+    nobody = builders.prediction("b", None, model="", at=2, challengers=[Answer("tree", 2)])
+    columns = read_predictions(range(2), [encode(said), encode(nobody)])
+    assert {name: (list(one.rows), one.places) for name, one in columns.models.items()} == {
+        "m@1": ([0], [0]), "tree@2": ([0, 1], [1, 1]),
+    }  # fmt: skip
+    np.testing.assert_array_equal(columns.models["tree@2"].scores, [0.9, np.nan])
+    assert not columns.models["m@1"].binary
+    assert list(columns.groups["sex"].codes) == [0, -1]
