@@ -7,6 +7,7 @@
 #   make sim         the whole pipeline under seeded faults           (make sim SEED=7 plays one seed)
 #   make chaos       five minutes of real faults on a running system   (make chaos SEED=7)
 #   make bench       how fast, against bare River, Faust and Quix Streams
+#   make bench-drift how soon drifts are seen, how often there is none  (ARGS="--quick")
 #   make format, make docs (its tables, the dashboards), make setup, make clean
 #
 # Everything lands in this folder (.tools, .venv). `.ci/setup` says how.
@@ -18,11 +19,11 @@ PYTHONS ?= python3.13 python3.12 python3.11 python3
 export PYTHONS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast sim chaos format docs bench setup clean
+.PHONY: help demo test test-fast sim chaos format docs bench bench-drift setup clean
 .PHONY: check check-format check-lint check-imports check-types check-repository
 
 help:
-	@sed -n '3,10s/^# \{0,1\}//p' Makefile
+	@sed -n '3,11s/^# \{0,1\}//p' Makefile
 
 setup:
 	@.ci/setup all
@@ -73,6 +74,9 @@ chaos: setup
 
 bench: setup
 	@$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-drift: setup
+	@$(BIN)/python -m benchmarks.drift $(ARGS)
 
 clean:
 	@rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

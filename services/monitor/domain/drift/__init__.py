@@ -1,0 +1,1 @@
+"""Drift detection with one budget of false alarms: pure, deterministic, the same however records are batched."""
