@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from headrace.cli.access import keys_app
+from headrace.cli.alerts import alerts_app
 from headrace.cli.audit import audit_app
 from headrace.cli.common import Json, bootstrap_of, client_of
 from headrace.cli.datasets import datasets_app
@@ -39,6 +40,7 @@ app.add_typer(models_app, name="model")
 app.add_typer(rollouts_app, name="rollout")
 app.add_typer(retrain_app, name="retrain")
 app.add_typer(datasets_app, name="dataset")
+app.add_typer(alerts_app, name="alert")
 app.add_typer(audit_app, name="audit")
 app.add_typer(registry_app, name="registry")
 app.add_typer(keys_app, name="key")

@@ -190,6 +190,32 @@ def create_dataset(
     return _post("registry", "/v1/datasets", {**document, **more})
 
 
+def acknowledge_alert(id: str, why: str = "") -> Call:
+    """Say that somebody has seen an alert (the id of the step that fired it)."""
+    return _post("monitor", f"/v1/alerts/{quote(id, safe='')}/acknowledge", {"why": why})
+
+
+def mute_alerts(about: Mapping[str, str], seconds: int, why: str, *, id: str) -> Call:
+    """Do not tell people of alerts that fit `about` (rule, stream, model, kind). id: 32 hex digits, of this mute."""
+    return _post("monitor", "/v1/mutes", {**about, "seconds": seconds, "why": why, "id": id})
+
+
+def unmute_alerts(id: str) -> Call:
+    """End a mute before its time."""
+    return Call("monitor", "DELETE", f"/v1/mutes/{quote(id, safe='')}")
+
+
+def try_rule(rule: Mapping[str, Any], start: str = "", end: str = "") -> Call:
+    """Ask how often an alert rule would have fired, between two times (RFC 3339; "": as far as there is anything)."""
+    document = {"rule": dict(rule), "from": start or None, "to": end or None}
+    return _post("monitor", "/v1/rules/try", document)
+
+
+def test_channel(name: str) -> Call:
+    """Tell a channel of an alert that is none."""
+    return _post("monitor", f"/v1/channels/{quote(name, safe='')}/test", {})
+
+
 def change(call: Call, reason: str, *, key: str) -> Call:
     """A call that changes something in the registry, with the reason that its audit trail is to keep.
 

@@ -7,8 +7,11 @@ and happens once, before a record enters the log).
 import msgspec
 
 from headrace.contracts.events import (
+    Alert,
+    AlertsMuted,
     Announcement,
     AuditHead,
+    DriftDetected,
     LogRecord,
     Rejected,
     RetrainProposed,
@@ -22,5 +25,8 @@ decode_log_record = msgspec.json.Decoder(LogRecord).decode
 decode_rejected = msgspec.json.Decoder(Rejected).decode
 decode_audit_head = msgspec.json.Decoder(AuditHead).decode
 decode_rows_written = msgspec.json.Decoder(RowsWritten).decode
+decode_drift = msgspec.json.Decoder(DriftDetected).decode
+decode_alert = msgspec.json.Decoder(Alert).decode
+decode_mute = msgspec.json.Decoder(AlertsMuted).decode
 decode_retrain = msgspec.json.Decoder(RetrainProposed).decode
 decode_announcement = msgspec.json.Decoder(Announcement).decode

@@ -341,14 +341,25 @@ class RetrainProposed(msgspec.Struct, omit_defaults=True):
     since: dict[int, int] = {}
 
 
+AlertState = Literal["firing", "acknowledged", "escalated", "resolved"]
+
+
 class Alert(msgspec.Struct, omit_defaults=True):
-    """What people are told. `id` is deterministic (rule, scope, window), so telling it twice is harmless."""
+    """What people are told: one step in an alert's life. `id` is deterministic, so telling it twice is harmless.
+
+    alert: id of the step that fired it; "": this is that step. kind: `quality` (a figure of windows is beyond a
+    bound) or a kind of drift. metric: the figure; of drift, its subject. value, bound: the figure and what it may not
+    cross; of drift, evidence and threshold as the method counts them. by, why: who took the step and why.
+
+    Of drift: drift is the event's id; group, method, topic, partition, offset, since_offset, since_at, before, after
+    are as in `DriftDetected`.
+    """
 
     id: str
     stream: str
     rule: str
     severity: str
-    state: Literal["firing", "resolved"]
+    state: AlertState
     metric: str
     value: float
     bound: float
@@ -356,3 +367,42 @@ class Alert(msgspec.Struct, omit_defaults=True):
     model: str = ""
     version: int = 0
     reason: str = ""
+    alert: str = ""
+    kind: str = "quality"
+    by: str = ""
+    why: str = ""
+    drift: str = ""
+    group: str = ""
+    method: str = ""
+    topic: str = ""
+    partition: int = -1
+    offset: int = -1
+    since_offset: int = -1
+    since_at: int = -1
+    before: float | None = None
+    after: float | None = None
+
+    @property
+    def fired(self) -> str:
+        """Id of the step with which this alert's life began."""
+        return self.alert or self.id
+
+
+class AlertsMuted(msgspec.Struct, omit_defaults=True):
+    """Alerts that fit are not told to people for a while. The newest record under an id counts.
+
+    rule, stream, model, kind: what it is about; "" fits each. created, until, ended: wall time. by, why: who made it,
+    and the reason; ended_by: who ended it before its time.
+    """
+
+    id: str
+    created: int
+    until: int
+    by: str
+    why: str
+    rule: str = ""
+    stream: str = ""
+    model: str = ""
+    kind: str = ""
+    ended: int = 0
+    ended_by: str = ""

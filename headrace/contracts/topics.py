@@ -50,6 +50,9 @@ REGISTRY = TopicKind(
 ALERTS = TopicKind(
     "headrace.alerts", "stream and rule", "what people are told", "delete", 90 * 24 * 3600, False
 )
+MUTES = TopicKind(
+    "headrace.mutes", "mute", "which alerts people are not told", "delete", 90 * 24 * 3600, False
+)
 DRIFT = TopicKind(
     "headrace.drift", "stream", "what has moved, since when", "delete", 90 * 24 * 3600, False, "uncompressed"
 )
@@ -82,7 +85,7 @@ USAGE = TopicKind(
 SCORING_GROUP = "headrace.scoring"
 """Consumer group that folds the logs; its committed offsets say what has been answered, its snapshots bear its name."""
 
-PLATFORM_TOPICS = (REGISTRY, ALERTS, DRIFT, RETRAINS, AUDIT, CHANGES, STATISTICS, USAGE)
+PLATFORM_TOPICS = (REGISTRY, ALERTS, MUTES, DRIFT, RETRAINS, AUDIT, CHANGES, STATISTICS, USAGE)
 
 
 def check_stream_name(name: str) -> str:

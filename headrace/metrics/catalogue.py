@@ -149,8 +149,8 @@ MONITOR_LABEL_DELAY = Metric(
 MONITOR_ALERTS = Metric(
     Gauge,
     "headrace_monitor_alerts",
-    "Alerts told and kept, by state; waiting: decided, and not yet taken by Kafka",
-    (Label("state", values=("firing", "resolved", "waiting")),),
+    "Alerts that are kept, by where they stand; waiting: steps decided, and not yet taken by Kafka",
+    (Label("state", values=("firing", "acknowledged", "resolved", "waiting")),),
 )
 MONITOR_DRIFTS = Metric(
     Counter,

@@ -169,7 +169,7 @@ def parse_policy(text: str) -> dict[str, Any]:
     for part in filter(None, text.replace(" ", "").split(",")):
         name, _, value = part.partition("=")
         if name == "wait":
-            policy["wait_seconds"] = _seconds(value)
+            policy["wait_seconds"] = seconds(value)
         elif name == "expiry" and value in ("drop", "negative"):
             policy["expiry"] = value
         elif name == "second" and value in ("ignore", "correct"):
@@ -196,7 +196,8 @@ def parse_thresholds(texts: list[str]) -> list[float]:
     return thresholds
 
 
-def _seconds(text: str) -> int:
+def seconds(text: str) -> int:
+    """Read `90s`, `15min`, `2h` or `3d`. Raises `Unusable`."""
     found = re.fullmatch(r"(\d{1,9})(s|min|h|d)", text, re.ASCII)
     if found is None:
         raise Unusable(f"{text!r} is no duration; write 90s, 15min, 2h or 3d")

@@ -21,14 +21,24 @@ from headrace.runner import open_traces, run_service, serve_with_host
 from headrace.web import create_app
 from services.monitor import rulebook
 from services.monitor.agents import build_app, failures, recover
+from services.monitor.alerts_api import build_alert_routes
 from services.monitor.api import build_routes
 from services.monitor.control import ControlPlane
+from services.monitor.delivery import channels
+from services.monitor.delivery.deliverer import Deliverer
+from services.monitor.delivery.guard import Guard
+from services.monitor.delivery.log import DeliveryLog
+from services.monitor.delivery.telling import outlets
+from services.monitor.delivery_api import build_delivery_routes
 from services.monitor.details_api import build_detail_routes
 from services.monitor.domain.tables import Tables
 from services.monitor.domain.usage import UsageTable
+from services.monitor.hearing import Hearing
 from services.monitor.host import build_host
 from services.monitor.metrics import MonitorMetrics
-from services.monitor.settings import MonitorSettings
+from services.monitor.rules_api import build_rule_routes
+from services.monitor.settings import MonitorSettings, secret_of
+from services.monitor.streaming import Streaming, build_stream_routes
 from services.monitor.value_api import build_value_routes
 from services.monitor.valuing import ValueMetrics, Valuing
 
@@ -86,14 +96,18 @@ def _run(settings: MonitorSettings) -> int:
     host = build_host(settings, follower, metrics.observe, registry, traces)
     planes = BothPlanes(host)
     started = asyncio.Event()
+    deliverer = _deliverer(settings, control, metrics, planes)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         try:
+            hearing = await asyncio.to_thread(Hearing, settings.bootstrap, control, planes.fail)
             await asyncio.to_thread(recover, settings.bootstrap, control)
+            await asyncio.to_thread(deliverer.start)
         except HeadraceError as error:  # the API does not start, and this is why
             planes.fail(str(error))
             raise
+        hearing.start(asyncio.get_running_loop())
         faust_app = build_app(settings.bootstrap, f"headrace.monitor.control.{settings.instance}", control)
         await faust_app.start()
         chores = [
@@ -107,6 +121,8 @@ def _run(settings: MonitorSettings) -> int:
         finally:
             for chore in chores:
                 chore.cancel()
+            await asyncio.to_thread(hearing.stop)
+            await asyncio.to_thread(deliverer.stop)
             with suppress(TimeoutError):
                 await asyncio.wait_for(faust_app.stop(), STOP_SECONDS)
 
@@ -122,15 +138,33 @@ def _run(settings: MonitorSettings) -> int:
         metrics=registry,
         home=settings.home,
     )
-    app.include_router(build_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)))
+    app.include_router(build_routes(control))
     app.include_router(build_value_routes(control.tables, valuing))
     app.include_router(build_detail_routes(control))
+    app.include_router(build_stream_routes(Streaming(control)))
+    app.include_router(build_alert_routes(control))
+    app.include_router(build_delivery_routes(control, deliverer))
+    app.include_router(build_rule_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)))
     try:
         return serve_with_host(app, planes, address=settings.host, port=settings.port)
     finally:
         follower.stop()
         if traces is not None:
             traces.close()
+
+
+def _deliverer(
+    settings: MonitorSettings, control: ControlPlane, metrics: MonitorMetrics, planes: BothPlanes
+) -> Deliverer:
+    return Deliverer(
+        settings.bootstrap,
+        DeliveryLog(settings.delivery_file),
+        outlets(channels.load(settings.channels_file), secret_of, Guard(settings.internal)),
+        lambda: control.mutes.active(control.now()),
+        give_up_seconds=settings.give_up_hours * 3600,
+        counted=metrics.delivered,
+        fail=planes.fail,
+    )
 
 
 async def _refresh(metrics: MonitorMetrics, control: ControlPlane, planes: BothPlanes) -> None:

@@ -1,10 +1,12 @@
-"""The monitor's Faust app: reads `headrace.statistics`, feeds the control plane, sends its alerts.
+"""The monitor's Faust app: reads statistics and drift, feeds the control plane, sends what it decides to tell.
 
 Faust is at-least-once here and reads uncommitted records, which the idempotent merge forgives. Its own tables are not
 used (windowed ones do not survive recovery, and each update would cost a record): the compacted statistics topic is
 the table's changelog already, and is read to its end before Faust starts. Rules that were learnt the hard way: one
 worker a topic (concurrency 1), raw bytes, no web server, short session, an agent never raises, because an event whose
-agent raised is acknowledged and gone. One topic serves all streams, as Faust cannot subscribe to a new one at run time.
+agent raised is acknowledged and gone. Alerts and mutes are heard by an ordinary reader (`hearing.py`), as others write
+them compressed, which Faust's client cannot read. One topic serves all streams, as Faust cannot subscribe to a new one
+at run time.
 """
 
 import asyncio
@@ -16,11 +18,12 @@ import structlog
 from faust.types import AppT, StreamT
 
 from headrace.contracts.codec import encode
-from headrace.contracts.topics import ALERTS, STATISTICS
+from headrace.contracts.events import Alert, AlertsMuted
+from headrace.contracts.topics import ALERTS, DRIFT, MUTES, STATISTICS
 from headrace.errors import Transient
 from headrace.kafka.admin import end_offsets
 from headrace.kafka.tail import Tail
-from services.monitor.control import ControlPlane
+from services.monitor.control import ControlPlane, Kept
 
 log = structlog.get_logger("headrace.monitor.agents")
 
@@ -53,7 +56,9 @@ def build_app(bootstrap: str, group: str, control: ControlPlane) -> AppT:
         stream_wait_empty=False,
     )
     statistics = app.topic(STATISTICS.name, key_serializer="raw", value_serializer="raw")
+    drifts = app.topic(DRIFT.name, key_serializer="raw", value_serializer="raw")
     alerts = app.topic(ALERTS.name, key_serializer="raw", value_serializer="raw")
+    mutes = app.topic(MUTES.name, key_serializer="raw", value_serializer="raw")
 
     @app.agent(statistics, name="merge", concurrency=1)
     async def merge(summaries: StreamT[bytes]) -> None:
@@ -63,28 +68,53 @@ def build_app(bootstrap: str, group: str, control: ControlPlane) -> AppT:
             except Exception:  # an agent that raises loses the event and says nothing
                 log.exception("a summary could not be merged")
 
+    @app.agent(drifts, name="moved", concurrency=1)
+    async def moved(events: StreamT[bytes]) -> None:
+        async for event in events.events():
+            try:
+                control.receive_drift(
+                    Kept(event.value, event.message.offset, int(event.message.timestamp * 1000))
+                )
+            except Exception:
+                log.exception("an event of drift could not be taken in")
+
     @app.timer(JUDGE_SECONDS, name="judge")
     async def judge() -> None:
         try:
             control.judge()
             while control.outbox:
                 told = control.outbox[0]
-                sending = await alerts.send(key=f"{told.stream}/{told.rule}".encode(), value=encode(told))
-                await asyncio.wait_for(sending, SEND_SECONDS)
-                control.sent(told)
-                log.info("alert", rule=told.rule, stream=told.stream, model=told.model, state=told.state)
+                topic, key = (alerts, alert_key(told)) if isinstance(told, Alert) else (mutes, told.id)
+                sending = await topic.send(key=key.encode(), value=encode(told))
+                written = await asyncio.wait_for(sending, SEND_SECONDS)
+                control.sent(told, None if written.timestamp is None else int(written.timestamp))
+                log.info("told", **told_in_short(told))
         except Exception:  # it stays in the outbox and is sent at the next turn, under the same id
             log.exception("alerts could not be judged or sent")
 
     return app
 
 
+def alert_key(told: Alert) -> str:
+    """The key of an alert's record."""
+    return f"{told.stream}/{told.rule}"
+
+
+def told_in_short(told: Alert | AlertsMuted) -> dict[str, str]:
+    """What the log says of it."""
+    short = {"id": told.id, "rule": told.rule, "stream": told.stream, "model": told.model}
+    return short | ({"state": told.state} if isinstance(told, Alert) else {"muted_by": told.by})
+
+
 def recover(bootstrap: str, control: ControlPlane) -> None:
-    """Read statistics and alerts to their ends. Blocks; raises `Transient` if that takes too long."""
-    control.recover(_read_all(bootstrap, STATISTICS.name), _read_all(bootstrap, ALERTS.name))
+    """Read statistics, drift, alerts and mutes to their ends. Blocks; `Transient` if that takes too long."""
+    control.recover(
+        (record.value for record in _read_all(bootstrap, STATISTICS.name)),
+        *(_read_all(bootstrap, kind.name) for kind in (ALERTS, DRIFT, MUTES)),
+    )
 
 
-def _read_all(bootstrap: str, topic: str) -> Iterator[bytes | None]:
+def _read_all(bootstrap: str, topic: str) -> Iterator[Kept]:
     tail = Tail(bootstrap, topic, start="earliest", client_id="headrace-monitor")
     try:
         patience = RECOVER_SECONDS
@@ -95,7 +125,7 @@ def _read_all(bootstrap: str, topic: str) -> Iterator[bytes | None]:
                 raise Transient(
                     f"{topic} could not be read to its end: the broker has said nothing for too long"
                 )
-            yield from (record.value for record in records)
+            yield from (Kept(record.value, record.offset, record.timestamp_ms) for record in records)
     finally:
         tail.close()
 

@@ -1,18 +1,14 @@
-"""The monitor over HTTP: windows and totals of streams, alerts, and the rules."""
+"""The monitor over HTTP: windows and totals of streams."""
 
-import asyncio
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 
 from headrace.errors import Unusable
 from headrace.web import Problem, require
-from services.monitor import rulebook
 from services.monitor.control import ControlPlane
-from services.monitor.domain.rules import ANY_STREAM, Rule
 from services.monitor.domain.tables import StreamTable
 from services.monitor.domain.views import total_view, window_view
 
@@ -20,11 +16,10 @@ WINDOWS_AT_ONCE = 1_000
 FIRST, LAST = -(1 << 62), 1 << 62
 
 
-def build_routes(control: ControlPlane, save: Callable[[list[Rule]], None]) -> APIRouter:
-    """Routes over the control plane; `save` keeps rules over restarts (it may block)."""
+def build_routes(control: ControlPlane) -> APIRouter:
+    """Routes over the control plane's tables."""
     routes = APIRouter(prefix="/v1", tags=["monitor"])
-    reader, operator = Depends(require("reader")), Depends(require("operator"))
-    writing = asyncio.Lock()
+    reader = Depends(require("reader"))
 
     def table_of(stream: str) -> StreamTable:
         table = control.tables.streams.get(stream)
@@ -68,66 +63,11 @@ def build_routes(control: ControlPlane, save: Callable[[list[Rule]], None]) -> A
             "latest": window_view(table, table.starts[-1]) if table.starts else None,
         }
 
-    @routes.get("/alerts", dependencies=[reader])
-    async def alerts(
-        stream: str | None = None,
-        state: Annotated[str | None, Query(pattern="^(firing|resolved)$")] = None,
-        limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    ) -> dict[str, Any]:
-        """Alerts that were told, newest first."""
-        told = [
-            alert
-            for alert in reversed(control.alerts)
-            if (stream is None or alert.stream == stream) and (state is None or alert.state == state)
-        ]
-        return {"alerts": [_plain_alert(alert) for alert in told[:limit]]}
-
-    @routes.get("/rules", dependencies=[reader])
-    async def rules() -> dict[str, Any]:
-        """The rules in force."""
-        return {"rules": msgspec.to_builtins(control.watch.rules)}
-
-    @routes.put("/rules", dependencies=[operator])
-    async def put_rules(request: Request) -> dict[str, Any]:
-        """Replace all rules by those of the body: YAML or JSON, as in the rules file.
-
-        A rule that is new and has no `since` looks only at windows that close from now on.
-        """
-        try:
-            text = (await request.body()).decode()
-        except UnicodeDecodeError as error:
-            raise Unusable(f"the body is not UTF-8: {error.reason}") from None
-        async with writing:
-            known = {rule.name for rule in control.watch.rules}
-            wanted = [
-                rule if rule.name in known or rule.since is not None else _from_now(rule, control)
-                for rule in rulebook.parse(text)
-            ]
-            await asyncio.to_thread(save, wanted)
-            control.use(wanted)
-        return {"rules": msgspec.to_builtins(wanted)}
-
     return routes
 
 
-def _from_now(rule: Rule, control: ControlPlane) -> Rule:
-    """The rule, looking only at what has not closed yet on the streams it is about."""
-    edges = [
-        table.final_before("outcomes")
-        for name, table in control.tables.streams.items()
-        if rule.stream in (name, ANY_STREAM)
-    ]
-    newest = max((edge for edge in edges if edge is not None), default=None)
-    return rule if newest is None else msgspec.structs.replace(rule, since=newest)
-
-
-def _plain_alert(alert: Any) -> dict[str, Any]:
-    """All members, also those that have their default value (the wire leaves them out)."""
-    return {name: getattr(alert, name) for name in alert.__struct_fields__}
-
-
 def read_time(given: str | None, where: str, default: int) -> int:
-    """Milliseconds since 1970 from a parameter; `default` if it was not given. Raises `Unusable`."""
+    """A time from a query or a body. Raises `Unusable`."""
     if given is None or not given:
         return default
     try:

@@ -1,67 +1,120 @@
-"""The control plane without its transport: tables, rules, told alerts, and alerts that wait to be sent.
+"""The control plane without its transport: tables, rules, the lives of alerts, and what waits to be sent.
 
-Everything here belongs to the event loop's thread. Told alerts are part of the state: a scope goes on from its last
-one, so after a restart `recover` reads the statistics and the alerts topic to their ends before anything is judged.
+Everything here belongs to the event loop's thread. What was told is part of the state: a scope goes on from its last
+alert, so after a restart `recover` reads statistics, drift, alerts and mutes to their ends before anything is judged.
+Alerts and mutes are also heard from the topics (`hear`), as other processes tell some too; each id counts once.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 import structlog
 
-from headrace.contracts.events import Alert
+from headrace.contracts.codec import decode_alert, decode_drift, decode_mute
+from headrace.contracts.events import Alert, AlertsMuted, DriftDetected
+from headrace.contracts.statistics import Kind
+from services.monitor.domain import alerts
+from services.monitor.domain.drifts import DriftWatch
+from services.monitor.domain.life import Life, Lives, Mutes
 from services.monitor.domain.rules import Rule
 from services.monitor.domain.tables import Tables
-from services.monitor.domain.watch import Watch
+from services.monitor.domain.watch import JUDGED, Watch
 
 log = structlog.get_logger("headrace.monitor")
 
 ALERTS_KEPT = 1_000
+DRIFT_KEPT = 10_000
 
-_decode_alert = msgspec.json.Decoder(Alert).decode
+_BAD = (msgspec.MsgspecError, UnicodeDecodeError, TypeError)
+
+Told = Alert | AlertsMuted
+
+
+class Kept(NamedTuple):
+    """A record of a topic: its value, and where and when (wall time, ms) it was written."""
+
+    value: bytes | None
+    offset: int
+    written_at: int
+
+
+class SeenDrift(NamedTuple):
+    """An event of drift, and its place in the topic."""
+
+    offset: int
+    drift: DriftDetected
 
 
 class ControlPlane:
-    """Takes summaries in, gives alerts out.
+    """Takes summaries and drift in, gives alerts out.
 
-    silent_seconds: partitions quiet for so long on `clock` (monotonic seconds) do not hold windows back.
+    silent_seconds: partitions quiet for so long on `clock` (monotonic seconds) do not hold windows back. wall: seconds
+    since 1970, for what people wait for: escalation and mutes.
     """
 
     def __init__(
-        self, tables: Tables, *, silent_seconds: float, clock: Callable[[], float] = time.monotonic
+        self,
+        tables: Tables,
+        *,
+        silent_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.tables = tables
         self.watch = Watch(tables)
+        self.drift_watch = DriftWatch()
+        self.rules: list[Rule] = []
+        """The rules in force, in their order."""
         self.alerts: deque[Alert] = deque(maxlen=ALERTS_KEPT)
-        """The last alerts told, oldest first."""
-        self.outbox: deque[Alert] = deque()
-        """Alerts decided and not yet acknowledged by the broker; nothing is judged while there are any."""
+        """The last steps told, oldest first."""
+        self.lives = Lives()
+        self.mutes = Mutes()
+        self.drifts: deque[SeenDrift] = deque(maxlen=DRIFT_KEPT)
+        """The last events of drift, oldest first."""
+        self.outbox: deque[Told] = deque()
+        """What is decided and not yet acknowledged by the broker; nothing is judged while there is any."""
         self.received = 0
+        self.on_told: list[Callable[[Alert], None]] = []
+        """Called with each step that is told, once, in their order."""
+        self._on_sent: dict[int, Callable[[], None]] = {}
+        self._drift_ids: set[str] = set()
+        self._moved: deque[DriftDetected] = deque()
         self._silent_seconds = silent_seconds
         self._clock = clock
+        self._wall = wall
         self._began = clock()
-        self._heard: dict[tuple[str, int], float] = {}
+        self._heard: dict[tuple[str, Kind, int], float] = {}
         self._changed: set[str] = set()
 
-    def recover(self, statistics: Iterable[bytes | None], alerts: Iterable[bytes | None]) -> None:
+    def recover(
+        self,
+        statistics: Iterable[bytes | None],
+        alerts: Iterable[Kept],
+        drifts: Iterable[Kept] = (),
+        mutes: Iterable[Kept] = (),
+    ) -> None:
         """Rebuild from the topics, each read from its start to its end."""
         for value in statistics:
             self.tables.apply(value)
-        for value in alerts:
-            try:
-                told = _decode_alert(value)  # type: ignore[arg-type]  # None raises TypeError
-            except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
-                continue
-            self.watch.remember(told)
-            self.alerts.append(told)
+        for record in alerts:
+            told = self.hear(record)
+            if told is not None:
+                (self.drift_watch if told.drift else self.watch).remember(told)
+        for record in mutes:
+            self.hear_mute(record)
+        for record in drifts:
+            self.receive_drift(record)
         self._changed = set(self.tables.streams)
         log.info("recovered", streams=len(self.tables.streams), alerts=len(self.alerts))
 
     def use(self, rules: list[Rule]) -> None:
         """Put these rules in force."""
+        self.rules = list(rules)
         self.watch.use(rules)
+        self.drift_watch.use(rules)
 
     def receive(self, value: bytes | None) -> None:
         """Merge one record of the statistics topic."""
@@ -69,34 +122,102 @@ class ControlPlane:
         applied = self.tables.apply(value)
         if applied is None:
             return
-        if applied.kind == "outcomes":
-            self._heard[applied.stream, applied.partition] = self._clock()
+        self._heard[applied.stream, applied.kind, applied.partition] = self._clock()
         self._changed.add(applied.stream)
         self.watch.changed(applied)
 
+    def receive_drift(self, record: Kept) -> None:
+        """Take in one record of the drift topic, which has one partition; each record and each id counts once."""
+        try:
+            drift = decode_drift(record.value)  # type: ignore[arg-type]  # None raises TypeError
+        except _BAD:
+            return
+        before = self.drifts[-1].offset if self.drifts else -1
+        if record.offset <= before or drift.id in self._drift_ids:
+            return
+        if len(self.drifts) == DRIFT_KEPT:
+            self._drift_ids.discard(self.drifts[0].drift.id)
+        self.drifts.append(SeenDrift(record.offset, drift))
+        self._drift_ids.add(drift.id)
+        self._moved.append(drift)
+        if len(self._moved) > DRIFT_KEPT:  # the oldest are long out of what is kept
+            self._moved.popleft()
+
+    def hear(self, record: Kept) -> Alert | None:
+        """One record of the alerts topic; the alert, if it is a new one."""
+        try:
+            told = decode_alert(record.value)  # type: ignore[arg-type]  # None raises TypeError
+        except _BAD:
+            return None
+        return told if self._told(told, record.written_at) else None
+
+    def hear_mute(self, record: Kept) -> None:
+        """One record of the mutes topic."""
+        try:
+            self.mutes.tell(decode_mute(record.value))  # type: ignore[arg-type]  # None raises TypeError
+        except _BAD:
+            return
+
     def judge(self) -> None:
-        """Hold the rules against what has closed; what follows waits in `outbox`."""
+        """Hold the rules against what has closed and moved; what follows waits in `outbox`."""
         if self.outbox:
             return
-        for stream in list(self.tables.streams):
-            self.outbox.extend(self.watch.due(stream, self._silent(stream)))
+        while self._moved:
+            self.outbox.extend(self.drift_watch.meet(self._moved.popleft()))
+        for stream, table in list(self.tables.streams.items()):
+            self.outbox.extend(self.watch.due(stream, {kind: self._silent(stream, kind) for kind in JUDGED}))
+            now = table.watermark()
+            if now is not None:
+                self.outbox.extend(self.drift_watch.passed(stream, now))
+        rules = {rule.name: rule for rule in self.rules}
+        self.outbox.extend(self.lives.escalations(rules, self.now()))
 
-    def sent(self, told: Alert) -> None:
-        """The broker has the alert."""
+    def acknowledge(self, life: Life, by: str, why: str, on_sent: Callable[[], None]) -> None:
+        """Somebody has seen an alert."""
+        self._enqueue(alerts.acknowledged(life.fired.alert, by, why), on_sent)
+
+    def mute(self, mute: AlertsMuted, on_sent: Callable[[], None]) -> None:
+        """A mute is made, or ended."""
+        self._enqueue(mute, on_sent)
+
+    def sent(self, told: Told, written_at: int | None = None) -> None:
+        """The broker has it; written_at: since when, as everybody will read it (wall time, ms; None: now)."""
         if self.outbox and self.outbox[0] is told:
             self.outbox.popleft()
-        self.alerts.append(told)
+        if isinstance(told, Alert):
+            self._told(told, self.now() if written_at is None else written_at)
+        else:
+            self.mutes.tell(told)
+        on_sent = self._on_sent.pop(id(told), None)
+        if on_sent is not None:
+            on_sent()
+
+    def now(self) -> int:
+        """Wall time in milliseconds."""
+        return int(self._wall() * 1000)
 
     def take_changed(self) -> set[str]:
         """Streams whose tables changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
 
-    def _silent(self, stream: str) -> set[int]:
-        """Partitions of a stream's outcomes that nobody waits for."""
+    def _enqueue(self, event: Told, on_sent: Callable[[], None]) -> None:
+        self.outbox.append(event)
+        self._on_sent[id(event)] = on_sent
+
+    def _told(self, told: Alert, at: int) -> bool:
+        if not self.lives.tell(told, at):
+            return False
+        self.alerts.append(told)
+        for listener in self.on_told:
+            listener(told)
+        return True
+
+    def _silent(self, stream: str, kind: Kind) -> set[int]:
+        """Partitions of a kind of a stream's topics that nobody waits for."""
         table = self.tables.streams[stream]
         contract = table.contract
-        partitions = {partition for kind, partition in table.totals if kind == "outcomes"}
+        partitions = {partition for of, partition in table.totals if of == kind}
         partitions |= set(range(contract.partitions if contract is not None else 0))
         before = self._clock() - self._silent_seconds
-        return {place for place in partitions if self._heard.get((stream, place), self._began) < before}
+        return {place for place in partitions if self._heard.get((stream, kind, place), self._began) < before}

@@ -10,8 +10,10 @@ from headrace.contracts.stream import Task
 from headrace.contracts.topics import stream_of
 from headrace.metrics import catalogue
 from services.monitor.control import ControlPlane
+from services.monitor.delivery.log import Status
 from services.monitor.domain import quality
 from services.monitor.domain.delays import quantile_ms
+from services.monitor.domain.life import LifeState
 from services.monitor.domain.quality import METRICS
 from services.monitor.domain.tables import StreamTable
 from services.monitor.domain.watch import by_model
@@ -38,12 +40,18 @@ class MonitorMetrics:
         self.records.labels(stream, topic.rpartition(".")[2]).inc(records)
         self.summaries.labels(stream).inc(summaries)
 
+    def delivered(self, channel: str, status: Status) -> None:
+        """An attempt to tell a channel has ended (called on the channel's thread)."""
+        if status != "muted":
+            self.deliveries.labels(channel, "delivered" if status == "delivered" else "failed").inc()
+
     def refresh(self, control: ControlPlane) -> None:
         """Show the tables as they are now; only streams that changed are looked at."""
         for stream in control.take_changed():
             self._show(stream, control.tables.streams[stream])
-        for state in ("firing", "resolved"):
-            self.alerts.labels(state).set(sum(told.state == state for told in control.alerts))
+        states = [life.state for life in control.lives.all()]
+        for state in get_args(LifeState):
+            self.alerts.labels(state).set(states.count(state))
         self.alerts.labels("waiting").set(len(control.outbox))
 
     def _show(self, stream: str, table: StreamTable) -> None:

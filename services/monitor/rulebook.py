@@ -7,15 +7,15 @@ import msgspec
 import yaml
 
 from headrace.errors import Unusable
-from services.monitor.domain.rules import Rule, read_rules
+from services.monitor.domain.rules import DEFAULT_RULES, Rule, read_rules
 
 
 def load(path: Path) -> list[Rule]:
-    """Rules of the file; none if there is no file. Raises `Unusable` if it cannot be read as rules."""
+    """Rules of the file; the default ones if there is no file. Raises `Unusable` if it cannot be read as rules."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return []
+        return list(DEFAULT_RULES)
     except (OSError, UnicodeDecodeError) as error:
         raise Unusable(f"the rules file cannot be read: {error}", where=path.name) from None
     return parse(text, where=path.name)
@@ -23,11 +23,15 @@ def load(path: Path) -> list[Rule]:
 
 def parse(text: str, *, where: str = "") -> list[Rule]:
     """Rules from YAML (or JSON). Raises `Unusable`."""
+    return read_rules(document(text, where=where))
+
+
+def document(text: str, *, where: str = "") -> object:
+    """What a text says in YAML (or JSON). Raises `Unusable`."""
     try:
-        document = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise Unusable(f"not YAML: {error}", where=where) from None
-    return read_rules(document)
 
 
 def save(path: Path, rules: list[Rule]) -> None:

@@ -1,10 +1,12 @@
 """Settings of the monitor: the only place where it reads the environment."""
 
+import os
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from headrace.errors import Unusable
 from services.monitor.domain.value import Prices
 from services.monitor.processor import WindowShape
 
@@ -62,6 +64,13 @@ class MonitorSettings(BaseSettings):
     rules: Path | None = Field(None, validation_alias="HEADRACE_MONITOR_RULES")
     """The rules file (YAML); by default `monitor-rules.yaml` in the home folder."""
 
+    channels: Path | None = Field(None, validation_alias="HEADRACE_MONITOR_CHANNELS")
+    """The channels file (YAML): whom to tell; by default `monitor-channels.yaml` in the home folder."""
+    internal_targets: str = Field("", validation_alias="HEADRACE_MONITOR_INTERNAL_TARGETS")
+    """Names and networks, with commas, that webhooks may reach although they are internal, and by plain http."""
+    give_up_hours: float = Field(24.0, gt=0, le=24 * 30, validation_alias="HEADRACE_MONITOR_GIVE_UP_HOURS")
+    """For how long a channel that does not take an alert is tried again."""
+
     @property
     def key_file(self) -> Path:
         """Where API keys are kept."""
@@ -71,6 +80,21 @@ class MonitorSettings(BaseSettings):
     def rules_file(self) -> Path:
         """Where the rules are kept."""
         return self.rules or self.home / "monitor-rules.yaml"
+
+    @property
+    def channels_file(self) -> Path:
+        """Where the channels are kept."""
+        return self.channels or self.home / "monitor-channels.yaml"
+
+    @property
+    def delivery_file(self) -> Path:
+        """Where it is kept what was told to whom."""
+        return self.home / "monitor-deliveries.db"
+
+    @property
+    def internal(self) -> list[str]:
+        """Targets that are allowed although they are internal."""
+        return [entry.strip() for entry in self.internal_targets.split(",") if entry.strip()]
 
     @property
     def snapshot_folder(self) -> Path:
@@ -93,3 +117,18 @@ class MonitorSettings(BaseSettings):
         return WindowShape(
             self.window_seconds, self.lateness_seconds, self.open_windows, self.revisable_windows
         )
+
+
+def secret_of(reference: str) -> str:
+    """The secret that `env:NAME` or `file:/path` names. Raises `Unusable` if there is none."""
+    kind, _, place = reference.partition(":")
+    if kind == "env":
+        secret = os.environ.get(place, "")
+    else:
+        try:
+            secret = Path(place).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise Unusable(f"the file {place} cannot be read") from None
+    if not secret:
+        raise Unusable(f"{reference} is empty")
+    return secret

@@ -367,7 +367,7 @@ class Watched:
         """Merge and judge, and let the broker keep what it keeps."""
         self.merge(value)
         self.topic.clear()
-        return self.watch.due("s", silent=range(4))
+        return self.watch.due("s", {"outcomes": range(4)})
 
 
 def bounded_watch() -> Watched:

@@ -1,19 +1,19 @@
-"""Alert rules of the kind `quality`: a metric of a model's answers stays below (or above) a bound.
+"""Alert rules: a figure of windows stays beyond a bound, or a detector says that something has moved.
 
-A rule looks at closed windows in order, one model of one stream at a time, and is a state machine with hysteresis:
-quiet until `for_windows` judged windows in a row break the bound, then firing until as many in a row are back beyond
-`clear`. Windows with too few outcomes, or in which the metric has no value, are not judged: they neither break a run
-nor lengthen it. Decisions depend on the windows and on the last alert that was told, on nothing else, so a restart
-takes the same ones; an alert's id is made of rule, scope, window and state, so telling it twice is harmless.
+A rule on a figure looks at closed windows in order, one model of one stream at a time (or the stream itself), and is a
+state machine with hysteresis: quiet until `for_windows` judged windows in a row break the bound, then firing until as
+many in a row are back beyond `clear`. Windows with too few records, or in which the figure has no value, are not
+judged: they neither break a run nor lengthen it. Decisions depend on the windows and on the last alert that was told,
+on nothing else, so a restart takes the same ones. Rules on drift: see `services.monitor.domain.drifts`.
 """
 
 import hashlib
 import re
-from typing import Literal
+from typing import Literal, TypeGuard, get_args
 
 import msgspec
 
-from headrace.contracts.events import Alert
+from headrace.contracts.events import DriftKind
 from headrace.contracts.topics import STREAM_NAME
 from headrace.errors import Unusable
 from services.monitor.domain.quality import METRICS
@@ -22,20 +22,28 @@ ANY_STREAM = "*"
 RULES_KEPT = 1000
 RULE_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 
+METRIC_PATH = re.compile(r"[a-z][a-z0-9_]*(\.[^.\s]{1,200}){1,4}")
+LONGEST_SECONDS = 366 * 24 * 3600
+
 Severity = Literal["info", "warning", "critical"]
+SEVERITIES: tuple[str, ...] = get_args(Severity)
+"""From the least to the most."""
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Quality below a bound, with hysteresis.
+    """What people want to be told. Either a metric with a bound and hysteresis, or kinds of drift.
 
-    stream: its name, or `*` for each. model: "" for each. Exactly one of below and above. clear: the bound to be
-    reached again (default: the same bound; for `below` it may not be lower, for `above` not higher). minimum_count:
-    outcomes a window must have to be judged. since: windows that start before (ms) are not looked at.
+    stream: its name, or `*` for each. model: "" for each. Of a metric: its path (see `domain.figures`), exactly one of
+    below and above; clear: the bound to be reached again (default: the same bound; for `below` it may not be lower, for
+    `above` not higher); minimum_count: records a window must have to be judged. Of drift: the kinds; subject, group: ""
+    for each; rearm_seconds: event time until the alert ends and the next such drift is told. Of both:
+    escalate_after_seconds: wall time until an alert that nobody acknowledges is told once more, one severity higher;
+    since: windows that start, and drift that was seen, before (ms) are not looked at.
     """
 
     name: str
     stream: str
-    metric: str
+    metric: str = ""
     kind: Literal["quality"] = "quality"
     model: str = ""
     below: float | None = None
@@ -45,6 +53,11 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     minimum_count: int = 1
     severity: Severity = "warning"
     since: int | None = None
+    drift: list[DriftKind] = []
+    subject: str = ""
+    group: str = ""
+    rearm_seconds: int = 24 * 3600
+    escalate_after_seconds: int | None = None
 
     @property
     def bound(self) -> float:
@@ -59,6 +72,10 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         """Whether a window's value is good enough to end an alert."""
         bound = self.bound if self.clear is None else self.clear
         return value >= bound if self.below is not None else value <= bound
+
+    def counts(self, value: float | None, count: int | None) -> TypeGuard[float]:
+        """Whether a window is judged: the figure has a value, and stands on enough (count None: whatever it is)."""
+        return value is not None and (count is None or count >= self.minimum_count)
 
     def digest(self) -> str:
         """Short name of what the rule says; `since` is no part of it."""
@@ -76,10 +93,14 @@ class Scope(msgspec.Struct):
     firing: bool = False
     run: int = 0
     decided_before: int | None = None
+    fired: str = ""
+    """Id of the alert that it fired last."""
 
-    def judge(self, rule: Rule, value: float | None, count: int) -> Literal["firing", "resolved"] | None:
+    def judge(
+        self, rule: Rule, value: float | None, count: int | None
+    ) -> Literal["firing", "resolved"] | None:
         """Look at the next window; the change it brings, if any."""
-        if value is None or count < rule.minimum_count:
+        if not rule.counts(value, count):
             return None
         speaks = rule.clears(value) if self.firing else rule.breaks(value)
         self.run = self.run + 1 if speaks else 0
@@ -119,8 +140,21 @@ def _read_rule(entry: object, where: str) -> Rule:
         raise Unusable("a-z, 0-9, _, . and -, at most 100 long", where=f"{where}.name")
     if rule.stream != ANY_STREAM and not STREAM_NAME.fullmatch(rule.stream):
         raise Unusable(f"{rule.stream!r} is no stream name, nor {ANY_STREAM!r}", where=f"{where}.stream")
-    if rule.metric not in METRICS:
-        raise Unusable(f"{rule.metric!r} is none of {', '.join(METRICS)}", where=f"{where}.metric")
+    if rule.escalate_after_seconds is not None and not 1 <= rule.escalate_after_seconds <= LONGEST_SECONDS:
+        raise Unusable(f"1 to {LONGEST_SECONDS}", where=f"{where}.escalate_after_seconds")
+    if rule.drift:
+        _check_drift(rule, where)
+    else:
+        _check_metric(rule, where)
+    return rule
+
+
+def _check_metric(rule: Rule, where: str) -> None:
+    if rule.metric not in METRICS and not METRIC_PATH.fullmatch(rule.metric):
+        raise Unusable(
+            f"{rule.metric!r} is none of {', '.join(METRICS)}, nor the path of a figure (missing.FIELD.share)",
+            where=f"{where}.metric",
+        )
     if (rule.below is None) == (rule.above is None):
         raise Unusable("say either below or above", where=where)
     if not all(_is_finite(value) for value in (rule.below, rule.above, rule.clear)):
@@ -132,41 +166,23 @@ def _read_rule(entry: object, where: str) -> Rule:
             raise Unusable("may not lie over `above`", where=f"{where}.clear")
     if rule.for_windows < 1 or rule.minimum_count < 1:
         raise Unusable("for_windows and minimum_count are at least 1", where=where)
-    return rule
+    if rule.subject or rule.group:
+        raise Unusable("subject and group belong to rules on drift", where=where)
 
 
-def alert(
-    rule: Rule,
-    *,
-    stream: str,
-    model: str,
-    version: int,
-    state: Literal["firing", "resolved"],
-    value: float,
-    count: int,
-    at: int,
-) -> Alert:
-    """The event that tells people. `at`: the end of the window that decided it."""
-    identity = "\x1f".join((rule.name, rule.digest(), stream, model, str(at), state))
-    side, bound = ("below", rule.bound) if rule.below is not None else ("above", rule.bound)
-    if state == "resolved":
-        side, bound = "back beyond", rule.bound if rule.clear is None else rule.clear
-    windows = "in the last window" if rule.for_windows == 1 else f"in {rule.for_windows} windows in a row"
-    return Alert(
-        id=hashlib.sha256(identity.encode()).hexdigest()[:32],
-        stream=stream,
-        rule=rule.name,
-        severity=rule.severity,
-        state=state,
-        metric=rule.metric,
-        value=value,
-        bound=bound,
-        at=at,
-        model=model,
-        version=version,
-        reason=f"{rule.metric} of {model} is {value:.6g}, {side} {bound:g} {windows} ({count} outcomes in the last)",
-    )
+def _check_drift(rule: Rule, where: str) -> None:
+    if rule.metric or not all(bound is None for bound in (rule.below, rule.above, rule.clear)):
+        raise Unusable("a rule is about drift or about a metric, not both", where=where)
+    if not 1 <= rule.rearm_seconds <= LONGEST_SECONDS:
+        raise Unusable(f"1 to {LONGEST_SECONDS}", where=f"{where}.rearm_seconds")
 
 
 def _is_finite(value: float | None) -> bool:
     return value is None or abs(value) < float("inf")
+
+
+DEFAULT_RULES = (
+    Rule("default-concept-bias", ANY_STREAM, drift=["concept", "bias"], severity="warning"),
+    Rule("default-data-prediction", ANY_STREAM, drift=["data", "prediction"], severity="info"),
+)
+"""What is in force while there is no rules file."""

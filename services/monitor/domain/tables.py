@@ -58,6 +58,11 @@ class StreamTable:
                 found = facts
         return found
 
+    def watermark(self) -> int | None:
+        """The largest event time that any partition has seen; refusals have their own time."""
+        seen = [total.watermark for (kind, _), total in self.totals.items() if kind != "rejected"]
+        return max((at for at in seen if at is not None), default=None)
+
     def put(self, summary: WindowSummary, value: bytes) -> bool:
         """Take a summary in; False if it is older than what is there, or than every window kept."""
         part: Part = (summary.kind, summary.partition)

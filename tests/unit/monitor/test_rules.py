@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from headrace.contracts.statistics import ContractFacts, Quality, WindowSummary, encode_summary
 from headrace.errors import Unusable
 from services.monitor import rulebook
-from services.monitor.control import ControlPlane
-from services.monitor.domain.rules import Rule, Scope, read_rules
+from services.monitor.control import ControlPlane, Kept
+from services.monitor.domain.rules import DEFAULT_RULES, Rule, Scope, read_rules
 from services.monitor.domain.tables import Tables
 
 HOUR = 3_600_000
@@ -137,7 +137,7 @@ def test_restarts_at_any_point_tell_the_same_alerts_once(accuracies, for_windows
         made.receive(value)
         told += told_by(made)
         if index // 2 in restarts:
-            topic = [msgspec.json.encode(alert) for alert in told]
+            topic = [Kept(msgspec.json.encode(alert), place, 0) for place, alert in enumerate(told)]
             made = control([of])
             made.recover(values[: index + 1], topic)
     assert told == wanted
@@ -229,7 +229,7 @@ def test_an_unusable_rule_is_refused_and_the_error_says_where(text, where):
 
 def test_rules_survive_their_file(tmp_path):
     path = tmp_path / "home" / "rules.yaml"
-    assert rulebook.load(path) == []
+    assert rulebook.load(path) == list(DEFAULT_RULES)
     rules = [rule(), rule(name="q", clear=None, since=5, severity="critical")]
     rulebook.save(path, rules)
     assert rulebook.load(path) == rules
