@@ -299,12 +299,12 @@ class RowsWritten(msgspec.Struct, frozen=True, omit_defaults=True):
 class DriftDetected(msgspec.Struct, omit_defaults=True):
     """Monitor: something has moved. `id` is deterministic: telling it twice is harmless.
 
-    kind: what sort of drift. subject: what moved: a field, or `score`, `error`, `loss`, `demographic_parity`, ...
-    method: which detector saw it. topic, partition, offset, at: the record that decided it, and its event time.
-    since_offset, since_at: where the change most likely began, in the same partition; -1: not known. before, after: the
-    subject's mean (share, rate) on both sides of it. evidence, threshold: what the detector had gathered, and the bound
-    that its share of the false-alarm budget sets; both as the method counts them. model, version: whose. group:
-    `field=value`, the people or the segment concerned. field_share: how much of it each field explains, if known.
+    kind: what sort of drift. subject: what moved: a field, or `score`, `error`, `log_loss`, `selection_rate`, ...
+    method: which detector saw it. partition, offset, at: of the log, the record that decided it (observation or label)
+    and its event time. since_offset, since_at: the observation with which the change most likely began; -1: not known.
+    before, after: the subject's mean (share, rate) on both sides of it. evidence, threshold: what the detector had
+    gathered, and the bound that its share of the false-alarm budget sets; both as the method counts them. model,
+    version: whose. group: `field=value`, the people or the segment concerned.
     """
 
     id: str
@@ -312,7 +312,6 @@ class DriftDetected(msgspec.Struct, omit_defaults=True):
     kind: DriftKind
     subject: str
     method: str
-    topic: str
     partition: int
     offset: int
     at: int
@@ -325,13 +324,14 @@ class DriftDetected(msgspec.Struct, omit_defaults=True):
     model: str = ""
     version: int = 0
     group: str = ""
-    field_share: dict[str, float] = {}
 
 
 class RetrainProposed(msgspec.Struct, omit_defaults=True):
     """Something has moved, and the models of a stream should be retrained. `id` is deterministic: one a cause.
 
     at: event time. cause: what moved, for people. since: from which offset of the log on, by partition; {}: not known.
+    offset: of the record with which it was proposed. drift: id of the event that it follows from; model, version,
+    subject, before, after are that one's.
     """
 
     id: str
@@ -339,6 +339,13 @@ class RetrainProposed(msgspec.Struct, omit_defaults=True):
     at: int
     cause: str
     since: dict[int, int] = {}
+    offset: int = -1
+    drift: str = ""
+    model: str = ""
+    version: int = 0
+    subject: str = ""
+    before: float | None = None
+    after: float | None = None
 
 
 AlertState = Literal["firing", "acknowledged", "escalated", "resolved"]
@@ -351,8 +358,8 @@ class Alert(msgspec.Struct, omit_defaults=True):
     bound) or a kind of drift. metric: the figure; of drift, its subject. value, bound: the figure and what it may not
     cross; of drift, evidence and threshold as the method counts them. by, why: who took the step and why.
 
-    Of drift: drift is the event's id; group, method, topic, partition, offset, since_offset, since_at, before, after
-    are as in `DriftDetected`.
+    Of drift: drift is the event's id; group, method, partition, offset, since_offset, since_at, before, after are as in
+    `DriftDetected`.
     """
 
     id: str
@@ -374,7 +381,6 @@ class Alert(msgspec.Struct, omit_defaults=True):
     drift: str = ""
     group: str = ""
     method: str = ""
-    topic: str = ""
     partition: int = -1
     offset: int = -1
     since_offset: int = -1

@@ -41,6 +41,11 @@ class RegistryFollower:
         self._failure = ""
         self._thread: threading.Thread | None = None
 
+    def champions(self) -> dict[str, tuple[str, int]]:
+        """By stream, (model, version) of its champion."""
+        deployed = self.deployments.values()
+        return {one.stream: (one.model, one.version) for one in deployed if one.role == "champion"}
+
     def start(self, timeout_seconds: float = 30) -> None:
         """Read to the end, then follow in a daemon thread. Raises `Transient` if the end is not reached in time.
 

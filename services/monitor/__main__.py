@@ -77,12 +77,13 @@ def main() -> int:
 
 def _run(settings: MonitorSettings) -> int:
     ensure_platform_topics(settings.bootstrap)
+    follower = RegistryFollower(settings.bootstrap, lambda _: None)
     control = ControlPlane(
         Tables(settings.window_seconds, windows_kept=settings.windows_kept),
         silent_seconds=settings.silent_seconds,
+        champions=follower.champions,
     )
     control.use(rulebook.load(settings.rules_file))
-    follower = RegistryFollower(settings.bootstrap, lambda _: None)
     follower.start()
     registry = CollectorRegistry()
     metrics = MonitorMetrics(registry)

@@ -7,7 +7,7 @@ Alerts and mutes are also heard from the topics (`hear`), as other processes tel
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -52,7 +52,7 @@ class ControlPlane:
     """Takes summaries and drift in, gives alerts out.
 
     silent_seconds: partitions quiet for so long on `clock` (monotonic seconds) do not hold windows back. wall: seconds
-    since 1970, for what people wait for: escalation and mutes.
+    since 1970, for what people wait for: escalation and mutes. champions: by stream, (model, version).
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class ControlPlane:
         silent_seconds: float,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        champions: Callable[[], Mapping[str, tuple[str, int]]] = dict,
     ) -> None:
         self.tables = tables
         self.watch = Watch(tables)
@@ -85,6 +86,7 @@ class ControlPlane:
         self._silent_seconds = silent_seconds
         self._clock = clock
         self._wall = wall
+        self._champions = champions
         self._began = clock()
         self._heard: dict[tuple[str, Kind, int], float] = {}
         self._changed: set[str] = set()
@@ -164,11 +166,14 @@ class ControlPlane:
             return
         while self._moved:
             self.outbox.extend(self.drift_watch.meet(self._moved.popleft()))
+        champions = self._champions()
         for stream, table in list(self.tables.streams.items()):
             self.outbox.extend(self.watch.due(stream, {kind: self._silent(stream, kind) for kind in JUDGED}))
             now = table.watermark()
             if now is not None:
                 self.outbox.extend(self.drift_watch.passed(stream, now))
+                if stream in champions:
+                    self.outbox.extend(self.drift_watch.succeeded(stream, champions[stream], now))
         rules = {rule.name: rule for rule in self.rules}
         self.outbox.extend(self.lives.escalations(rules, self.now()))
 

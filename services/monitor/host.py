@@ -31,11 +31,11 @@ def build_host(
     metrics: CollectorRegistry,
     traces: "Traces | None" = None,
 ) -> KafkaHost:
-    """The host that summarises every stream the registry knows.
+    """The host that summarises and watches every stream the registry knows.
 
     The group carries the windows' length: another length is another count, from the logs' start.
     """
-    shape = settings.shape
+    shape, tolerance = settings.shape, settings.tolerance
 
     def topics() -> list[str]:
         follower.check()
@@ -53,7 +53,7 @@ def build_host(
                 "fetch.wait.max.ms": int(settings.batch_wait_seconds * 1000),
             },
         ),
-        lambda name, partition: Summariser(name, partition, shape),
+        lambda name, partition: Summariser(name, partition, shape, tolerance),
         topics,
         snapshots=SnapshotStore(settings.snapshot_folder, Keys.at(settings.snapshot_key_file)),
         observe=observe,

@@ -1,27 +1,40 @@
-"""The readable heart of the monitor's data plane: records of one partition in, window summaries out.
+"""The readable heart of the monitor's data plane: records of one partition in, window summaries and drift out.
 
 One `Summariser` a partition of `S.log`, `S.predictions`, `S.outcomes` or `S.rejected`. At the end of each batch it
 emits the full state of every window the batch touched, of those that closed, and of the total. How often that is
 depends on how records were batched, but not what is said: the last summary under each key, which is all that a
 compacted topic keeps and a merge looks at, is the same for every batching. Flooding is the host's to prevent, by
-fetching in large portions.
+fetching in large portions. What has moved is told once, with the batch that showed it; so is the proposal to retrain.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
+from headrace.contracts.codec import encode
+from headrace.contracts.events import RetrainProposed
 from headrace.contracts.statistics import Kind, WindowSummary, encode_summary
-from headrace.contracts.topics import STATISTICS, stream_of
+from headrace.contracts.topics import DRIFT, RETRAINS, STATISTICS, stream_of
 from headrace.errors import Unusable
 from headrace.processor import Batch, Message, Outputs
 from services.monitor.domain.columns import LogColumns
 from services.monitor.domain.counting import COUNTERS
+from services.monitor.domain.detecting import Detector, LogDetector, PredictionDetector
+from services.monitor.domain.finding import Found, Source, Tolerance
 from services.monitor.domain.ledger import Ledger
+from services.monitor.domain.outcomes import OutcomeDetector
 from services.monitor.domain.reading import READERS, LogReader
 
-STATE_VERSION = 2
+STATE_VERSION = 3
+
+TOLERANCE = Tolerance()
+
+DETECTORS: dict[Kind, Callable[[Source, Tolerance], Detector[Any]]] = {
+    "log": LogDetector,
+    "predictions": PredictionDetector,
+    "outcomes": OutcomeDetector,
+}
 
 
 class WindowShape(msgspec.Struct, frozen=True):
@@ -51,16 +64,19 @@ class SummariserState(msgspec.Struct):
     open: dict[int, WindowSummary]
     kept: dict[int, msgspec.Raw]
     known: dict[str, list[str]]
+    detector: msgspec.Raw
 
 
 class Summariser:
-    """Summaries of one partition of one topic, as a Processor.
+    """Summaries of one partition of one topic, and what has moved in it, as a Processor.
 
     Bounds: `shape.open_windows` and `shape.revisable_windows` windows, each with the names that `domain.summaries`
-    counts apart.
+    counts apart; the detector's.
     """
 
-    def __init__(self, topic: str, partition: int, shape: WindowShape) -> None:
+    def __init__(
+        self, topic: str, partition: int, shape: WindowShape, tolerance: Tolerance = TOLERANCE
+    ) -> None:
         kind = topic.rpartition(".")[2]
         if kind not in COUNTERS:
             raise Unusable(
@@ -72,6 +88,9 @@ class Summariser:
         self._kind: Kind = kind
         self._counter = COUNTERS[self._kind]()
         self._log = LogReader()
+        make = DETECTORS.get(kind)
+        source = Source(stream_of(topic), kind, partition)
+        self._detector = None if make is None else make(source, tolerance)
         self._ledger = Ledger(
             self._fresh,
             shape.length_seconds * 1000,
@@ -82,8 +101,11 @@ class Summariser:
 
     def process(self, batch: Batch) -> Outputs:
         """Count the batch; see the protocol."""
+        found: list[Found] = []
         for run in self._read(batch):
             self._ledger.count(run, self._counter)
+            if self._detector is not None:
+                found += self._detector.detect(run)
             if isinstance(run, LogColumns) and run.adopted is not None:
                 self._ledger.past.contract = run.adopted
         through = batch.offsets[-1]
@@ -93,7 +115,11 @@ class Summariser:
             if closed and window.start is not None:
                 self._ledger.keep(window.start, told["value"] or b"")
         messages.append(self._message(self._ledger.total(), through))
-        return {(STATISTICS.name, 0): messages}
+        outputs: dict[tuple[str, int], list[Message]] = {(STATISTICS.name, 0): messages}
+        for one in found:
+            topic = RETRAINS.name if isinstance(one, RetrainProposed) else DRIFT.name
+            outputs.setdefault((topic, 0), []).append({"key": one.stream.encode(), "value": encode(one)})
+        return outputs
 
     def snapshot(self) -> bytes:
         """The whole state, as JSON."""
@@ -110,6 +136,7 @@ class Summariser:
                 ledger.windows.open,
                 {start: msgspec.Raw(told) for start, told in ledger.kept.items()},
                 {name: list(texts) for name, texts in self._log.known.items()},
+                msgspec.Raw(b"null" if self._detector is None else self._detector.state()),
             )
         )
 
@@ -126,6 +153,8 @@ class Summariser:
         self._ledger.kept = {start: bytes(told) for start, told in read.kept.items()}
         self._ledger.windows.resume(read.open, read.watermark, read.final_before)
         self._log.resume(read.total.contract, read.known)
+        if self._detector is not None:
+            self._detector.resume(bytes(read.detector))
 
     def fingerprints(self) -> dict[str, str]:
         """None: there is no model here."""

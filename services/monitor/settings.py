@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.errors import Unusable
+from services.monitor.domain.finding import Tolerance
 from services.monitor.domain.value import Prices
 from services.monitor.processor import WindowShape
 
@@ -71,6 +72,11 @@ class MonitorSettings(BaseSettings):
     give_up_hours: float = Field(24.0, gt=0, le=24 * 30, validation_alias="HEADRACE_MONITOR_GIVE_UP_HOURS")
     """For how long a channel that does not take an alert is tried again."""
 
+    false_alarm_events: int = Field(100_000, ge=1, validation_alias="HEADRACE_MONITOR_FALSE_ALARM_EVENTS")
+    """At most one false alarm of drift in so many events of a stream, over everything that is watched in it."""
+    retrain_labels: int = Field(500, ge=1, validation_alias="HEADRACE_MONITOR_RETRAIN_LABELS")
+    """Labels since a change of the concept, with which a retraining is proposed."""
+
     @property
     def key_file(self) -> Path:
         """Where API keys are kept."""
@@ -110,6 +116,11 @@ class MonitorSettings(BaseSettings):
     def prices(self) -> Prices:
         """What resources cost."""
         return Prices(self.price_cpu_hour, self.price_memory_gb_hour, self.price_gb_written, self.currency)
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """What people put up with, and wait for."""
+        return Tolerance(self.false_alarm_events, self.retrain_labels)
 
     @property
     def shape(self) -> WindowShape:

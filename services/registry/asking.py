@@ -63,6 +63,9 @@ class Asking:
         self._registry = registry
         self._history = history
         self._next_look = 0.0
+        self._read = 0
+        self._early: dict[str, tuple[int, RetrainProposed]] = {}
+        """Events whose time has not come, by stream the newest, and where they lie: reading begins there again."""
 
     def begin(
         self, stream: str, ask: Ask, by: By, *, cause: str = "a person", event: str | None = None
@@ -149,30 +152,50 @@ class Asking:
         self._next_look = time.monotonic() + LOOK_SECONDS
         for stream, policy in self.policies.take_due():
             self._begin_by_itself(stream, policy.ask, CLOCK, "every so often", None)
-        start = self.policies.read_up_to(RETRAINS.name)
+        for stream, (_, proposed) in list(self._early.items()):
+            if self._answer(proposed):
+                del self._early[stream]
+        known = self.policies.read_up_to(RETRAINS.name)
         first, end = self._history.bounds(RETRAINS.name, 0)
-        for batch in self._history.read(RETRAINS.name, 0, max(start, first), end):
+        for batch in self._history.read(RETRAINS.name, 0, max(known, first, self._read), end):
             for offset, value in zip(batch.offsets, batch.values, strict=True):
-                self._answer(value)
-                self.policies.has_read(RETRAINS.name, offset + 1)
+                read = _proposed(value)
+                if read is not None and not self._answer(read):
+                    self._early[read.stream] = (offset, read)
+                self._read = offset + 1
+        done = min([self._read, *(offset for offset, _ in self._early.values())])
+        if done > known:
+            self.policies.has_read(RETRAINS.name, done)
 
-    def _answer(self, value: bytes | None) -> None:
-        """Act on an event; twice does no harm."""
+    def _answer(self, proposed: RetrainProposed) -> bool:
+        """Act on an event; twice does no harm. False: its time has not come."""
+        stream = proposed.stream
         try:
-            proposed = decode_retrain(value or b"")
-            policy = self.policies.get(proposed.stream)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            log.warning("this is no retrain event", reason=str(error))
-            return
-        except Absent:
-            return
-        if policy is None or not policy.on_events or self._is_cooling(proposed, policy):
-            return
+            policy = self.policies.get(stream)
+            if policy is None or not policy.on_events or not self._concerns_champion(proposed):
+                return True
+        except (Absent, Conflict):
+            return True
+        if self._is_busy(stream) or self._is_cooling(stream, policy):
+            return False
         ask = msgspec.structs.replace(policy.ask, start=proposed.since) if proposed.since else policy.ask
-        self._begin_by_itself(proposed.stream, ask, EVENT, proposed.cause, proposed.id)
+        self._begin_by_itself(stream, ask, EVENT, proposed.cause, proposed.id)
+        return True
 
-    def _is_cooling(self, proposed: RetrainProposed, policy: Policy) -> bool:
-        newest = self.store.all(proposed.stream, 1)
+    def _concerns_champion(self, proposed: RetrainProposed) -> bool:
+        """Whether who is to be mended still answers."""
+        champion = self._champion(proposed.stream)
+        return proposed.model in ("", champion.model) and proposed.version in (0, champion.version)
+
+    def _is_busy(self, stream: str) -> bool:
+        """Whether a race, or a challenger's way before it answers everybody, is under way."""
+        races = self.store.all(stream, 1)
+        rollouts = self._registry.rollouts.all(stream, 1)
+        racing = bool(races) and retraining_of(races[0]).is_open
+        return racing or (bool(rollouts) and rollouts[0].open and rollouts[0].state["stage"] != "guard")
+
+    def _is_cooling(self, stream: str, policy: Policy) -> bool:
+        newest = self.store.all(stream, 1)
         return bool(newest) and now_ms() < newest[0].created_ms + 1000 * policy.cool_down_seconds
 
     def _begin_by_itself(self, stream: str, ask: Ask, who: str, cause: str, event: str | None) -> None:
@@ -191,6 +214,14 @@ def _reports(values: Iterable[bytes | None], stream: str) -> Iterator[UsageRepor
             report = decode_usage(value or b"")
             if report.stream == stream:
                 yield report
+
+
+def _proposed(value: bytes | None) -> RetrainProposed | None:
+    try:
+        return decode_retrain(value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.warning("this is no retrain event", reason=str(error))
+        return None
 
 
 def environment() -> dict[str, Any]:

@@ -9,6 +9,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from uuid import uuid4
 
@@ -26,11 +27,13 @@ from headrace.replay.verify import place_below
 from services.registry.asking import Asking
 from services.registry.domain import race as races
 from services.registry.domain import retraining as retrainings
+from services.registry.domain import rollouts
 from services.registry.domain.audit import By
 from services.registry.domain.forecast import Gain, gain
 from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.race import Limits, Trial
 from services.registry.domain.retraining import Retraining, Served
+from services.registry.domain.rollouts import Contender
 from services.registry.registry import Registry
 from services.registry.retrainings import retraining_of
 from services.registry.steps import RunningStep, States
@@ -203,6 +206,7 @@ class Trainer:
     def _roll_out(self, stream: str, retraining: Retraining, version: int, by: By) -> tuple[int | None, str]:
         assert retraining.plan is not None
         name = f"{retraining.model}@{version}"
+        self._end_guard(stream, retraining.champion, by)
         try:
             number = self._registry.begin(
                 stream, retraining.model, version, retraining.plan, by,
@@ -214,6 +218,15 @@ class Trainer:
                     return row.number, f"{name} is rolled out"  # by an earlier life of this process
             return None, f"{name} is registered, but its rollout cannot begin: {error}"
         return number, f"{name} is rolled out"
+
+    def _end_guard(self, stream: str, champion: Contender, by: By) -> None:
+        """Let the champion that the race was held against stand without its guard: a new challenger comes."""
+        for row in self._registry.rollouts.all(stream, 1):
+            stands = row.state["challenger"] == {"model": champion.model, "version": champion.version}
+            if row.open and row.state["stage"] == "guard" and stands:
+                with suppress(Conflict):  # it has just ended
+                    ends = partial(rollouts.abort, by=by.name)
+                    self._registry.turn(stream, row.number, ends, by, action="abort")
 
     def _catch_up(self, row: RetrainingRow, retraining: Retraining, winner: Trial) -> None:
         """Fold for the winner what has come since, so that the shards have little left to fold when it takes over."""

@@ -140,7 +140,7 @@ def fold_shard(shard: Shard, batch: Batch) -> Outputs:
 
 def slot_step(slot: ModelSlot, value: bytes) -> list[Any]:
     _, _, x, y = msgspec.json.decode(value)
-    told = slot.said(x)
+    told = Answer(slot.model, slot.version, *slot.answer(x))
     slot.settle(x, y, told)
     return [told]
 
@@ -533,11 +533,12 @@ SUBJECTS = [
             partial(histories.monitored, kind=kind), topic=f"s.{kind}", view=last_words,
             state=summariser_state,
             floods={
-                "everything new": Flood(partial(histories.hostile_monitored, kind=kind), 3_000, 12_000)
+                "everything new": Flood(partial(histories.hostile_monitored, kind=kind), full_after, 4 * full_after)
             },
             not_promised={DUPLICATES: LOG_DEDUPES},
         )
-        for kind in ("log", "predictions", "outcomes", "rejected")
+        # Watches note the places of some thousand records before they note fewer.
+        for kind, full_after in (("log", 3_000), ("predictions", 9_000), ("outcomes", 9_000), ("rejected", 3_000))
     ),
     Subject(
         "tables", Tables, adapted(lambda: Tables(SHAPE.length_seconds), merge_step),

@@ -75,7 +75,6 @@ def of_drift(rule: Rule, drift: DriftDetected) -> Alert:
         drift=drift.id,
         group=drift.group,
         method=drift.method,
-        topic=drift.topic,
         partition=drift.partition,
         offset=drift.offset,
         since_offset=drift.since_offset,
@@ -88,6 +87,12 @@ def of_drift(rule: Rule, drift: DriftDetected) -> Alert:
 def rearmed(fired: Alert, at: int) -> Alert:
     """Drift was told long enough ago: the alert ends, and the next drift is told again."""
     return _step(fired, "resolved", at=at, reason="its time is over: the next such drift is told again")
+
+
+def succeeded(fired: Alert, champion: tuple[str, int], at: int) -> Alert:
+    """Another model answers, or another version of it."""
+    model, version = champion
+    return _step(fired, "resolved", at=at, reason=f"{model}@{version} is the champion now")
 
 
 def acknowledged(fired: Alert, by: str, why: str) -> Alert:

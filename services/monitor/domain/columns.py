@@ -56,11 +56,13 @@ class SeenPrediction(msgspec.Struct, gc=False):
 
 
 class SeenOutcome(msgspec.Struct, gc=False):
-    """What is counted of an outcome."""
+    """What is looked at of an outcome. Required is what no other record has."""
 
     at: int
     status: str
+    offset: int
     observed_at: int = 0
+    prediction_offset: int = -1
     y: Scalar | None = None
     previous_y: Scalar | None = None
     model: str = ""

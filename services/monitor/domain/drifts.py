@@ -2,9 +2,9 @@
 
 Drift says that something *has moved*; nothing ever says that it has moved back. So an alert of drift lasts for a time:
 until `rearm_seconds` of event time have passed since it fired. Whatever else moves meanwhile in its scope (rule,
-stream, model, kind, subject, group) belongs to it and is not told again; the first event after that fires anew. This
-depends on the events' own times and on the last alert told, so reading events again, or in another life, tells nothing
-twice.
+stream, model, kind, subject, group) belongs to it and is not told again; the first event after that fires anew. What
+concerns a model also ends when another has become the champion, and another version of it is told anew. This depends on
+the events' own times and on the last alert told, so reading events again, or in another life, tells nothing twice.
 
 Pure: events and told alerts in, new alerts out. At `scopes_kept` the scope that fired least recently is forgotten.
 """
@@ -66,9 +66,10 @@ class DriftWatch:
             last = self._scopes.get(key)
             if last is not None:
                 ends = last.alert.at + rule.rearm_seconds * 1000
-                if drift.at < ends:
+                same = drift.version == last.alert.version
+                if drift.at <= last.alert.at or (same and drift.at < ends):
                     continue
-                found += self._end(key, last, ends)
+                found += self._end(key, last, min(ends, drift.at))
             self._put(key, Fired(told))
             found.append(told)
         return found
@@ -84,6 +85,16 @@ class DriftWatch:
             if ends <= now:
                 found += self._end(key, fired, ends)
         return sorted(found, key=lambda told: told.at)
+
+    def succeeded(self, stream: str, champion: tuple[str, int], now: int) -> list[Alert]:
+        """(model, version) is the stream's champion, whose event time has come to `now`; what ends by that."""
+        found: list[Alert] = []
+        for key, fired in list(self._open.get(stream, {}).items()):
+            alert = fired.alert
+            if alert.model and (alert.model, alert.version) != champion:
+                self._end(key, fired, now)
+                found.append(alerts.succeeded(alert, champion, max(alert.at, now)))
+        return found
 
     def _end(self, key: ScopeKey, fired: Fired, at: int) -> list[Alert]:
         if fired.ended:

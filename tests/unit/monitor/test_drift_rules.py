@@ -74,6 +74,31 @@ def test_drift_of_one_scope_is_told_once_until_the_alert_is_over_and_then_anew()
     ]  # fmt: skip
 
 
+def test_what_concerns_a_model_ends_when_another_takes_its_place_and_the_next_version_is_told_anew():
+    plane = Plane([drift_rule(drift=["concept", "data"])])
+    plane.champion = {"s": ("lr", 1), "t": ("other", 1)}
+    plane.receive(at_hour("s", HOUR // 2))
+    moved = [drift(0, model="lr", version=1), drift(1, kind="data", subject="a")]
+    assert [one.state for one in told_of(plane, *moved)] == ["firing", "firing"]
+    assert plane.tell() == []
+    plane.champion["s"] = ("lr", 2)
+    [ended] = plane.tell()
+    assert (ended.state, ended.drift, ended.at) == ("resolved", "d0", HOUR // 2)
+    assert ended.reason == "lr@2 is the champion now"
+    assert plane.tell() == []
+
+    again = [drift(2, at=100, model="lr", version=1), drift(3, at=200, model="lr", version=2)]
+    told = told_of(plane, *again, first=2)
+    assert [(one.drift, one.state) for one in told] == [("d3", "firing")]
+    plane.champion = {"s": ("lr", 2)}
+    assert plane.tell() == []
+
+    reborn = Plane([drift_rule(drift=["concept", "data"])])
+    reborn.champion = plane.champion
+    reborn.recover([], kept(plane.alerts), kept([*moved, *again]))
+    assert reborn.tell() == []
+
+
 def test_it_ends_when_the_streams_event_time_says_so_once():
     plane = Plane([drift_rule()])
     [fired] = told_of(plane, drift(0, at=HOUR))

@@ -13,7 +13,7 @@ HOUR = 3_600_000
 
 def drift(number, at=0, **more):
     """The number-th event of the topic."""
-    given = {"stream": "s", "kind": "concept", "subject": "error", "method": "adwin", "topic": "s.outcomes"}
+    given = {"stream": "s", "kind": "concept", "subject": "error", "method": "adwin"}
     given |= {
         "partition": 0,
         "offset": number,
@@ -35,11 +35,15 @@ def drift_rule(name="moved", **more):
 
 
 class Plane(ControlPlane):
-    """A control plane whose wall clock stands where `time` says (seconds)."""
+    """A control plane whose wall clock stands where `time` says (seconds), and champions that `champion` names."""
 
     def __init__(self, rules, time=1_000.0):
         self.time = time
-        super().__init__(Tables(3600), silent_seconds=60, clock=lambda: 0.0, wall=lambda: self.time)
+        self.champion = {}
+        super().__init__(
+            Tables(3600), silent_seconds=60, clock=lambda: 0.0, wall=lambda: self.time,
+            champions=lambda: self.champion,
+        )  # fmt: skip
         self.use(rules)
 
     def tell(self):

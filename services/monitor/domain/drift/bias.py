@@ -102,6 +102,12 @@ class BiasWatch:
         self.index += len(groups)
         return sorted(found, key=lambda alarm: (alarm.index, alarm.group, alarm.subject))
 
+    def restart(self) -> None:
+        """Forget the groups' references, as when everything has changed for everybody."""
+        for watches in self._watches:
+            for watch in watches:
+                watch.restart()
+
     def standing(self) -> list[Standing]:
         """What is known of each group and metric, and whether that is enough to judge it."""
         return [

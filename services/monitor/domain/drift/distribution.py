@@ -246,7 +246,8 @@ class DistributionWatch:
     def _begin(self, row: int) -> None:
         """The reference of a field is whole: lay out its cells and learn it, block by block."""
         if row < len(self.numeric):
-            values = self._reference[row].reshape(-1, self.block)
+            values = self._reference[row].reshape(-1, self.block).copy()
+            self._reference[row] = 0.0  # or the state would depend on what is forgotten
             self._layouts[row] = cells.of_numbers(values.ravel())
             self._edges, self._last = cells.matrix(self._layouts[: len(self.numeric)])
             edges, last = self._edges[row : row + 1], self._last[row : row + 1]

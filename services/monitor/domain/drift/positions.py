@@ -6,7 +6,7 @@ every other one is dropped and the stride doubles. What the places are (an index
 
 import msgspec
 
-STRIDE = 32
+STRIDE = 8
 KEPT = 1_024
 
 
