@@ -66,7 +66,7 @@ def test_a_restored_watch_goes_on_as_the_one_that_was_saved(cut):
     assert second.state() == first.state()
 
 
-def test_a_reversed_concept_is_seen_by_all_three_dated_and_told_at_most_once_each():
+def test_a_reversed_concept_is_seen_by_all_three_dated_and_told_once():
     data = outcomes(begins=3_000, count=4_000)
     alarms = told(watch(), data, 0, 4_000)
     assert alarms[0].kind == "concept"
@@ -77,7 +77,7 @@ def test_a_reversed_concept_is_seen_by_all_three_dated_and_told_at_most_once_eac
     assert alarms[0].after > 0.6
     assert alarms[0].evidence >= alarms[0].threshold == 1e4
     assert {alarm.model for alarm in alarms} == {"m"}
-    assert len(alarms) <= 3
+    assert len(alarms) == 1
     for name in ("log_loss", "calibration"):
         alone = ConceptWatch("binary", {name: 2e4}, reference=512)
         found = told(alone, data, 0, 4_000)
@@ -90,12 +90,12 @@ def test_errors_that_do_not_change_alarm_no_oftener_than_the_budget_allows(stick
     alarms = 0
     for seed in range(4):
         rng = np.random.default_rng(seed)
-        drawn = rng.random(60_000) < 0.2
-        stays = rng.random(60_000) < sticky
+        drawn = rng.random(100_000) < 0.2
+        stays = rng.random(100_000) < sticky
         stays[0] = False
-        held = np.maximum.accumulate(np.where(stays, 0, np.arange(60_000)))
-        alarms += len(BernoulliWatch(2_000, factors=BOTH).update(drawn[held].astype(np.uint8).tobytes()))
-    assert alarms <= 4 * 60_000 / 2_000
+        held = np.maximum.accumulate(np.where(stays, 0, np.arange(100_000)))
+        alarms += len(BernoulliWatch(10_000, factors=BOTH).update(drawn[held].astype(np.uint8).tobytes()))
+    assert alarms <= 4 * 100_000 / 10_000
 
 
 def test_a_model_that_gets_better_or_never_errs_is_left_in_peace():

@@ -1,9 +1,9 @@
 """Watches what a model makes of its task: errors, loss, calibration, by task. One watch a model.
 
-binary: error, log loss, calibration; multiclass: error, log loss; regression: absolute error. Errors are judged
-record by record, the others by blocks. A change of the concept shows in several of them: when one alarms, all of the
-model's begin a new reference (the others with the next multiple of BLOCK records), so that one change is told once or
-twice, not for weeks. Only what is worse alarms; a model that becomes better is left in peace.
+binary: error, log loss, calibration; multiclass: error, log loss; regression: absolute error. Errors are judged record
+by record, the others by blocks. A change of the concept shows in several of them: the first to alarm is told, and with
+the next multiple of BLOCK records all of the model's begin a new reference. So one change is told once. Only what is
+worse alarms; a model that becomes better is left in peace.
 """
 
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ class ConceptWatch:
         self.task, self.model = task, model
         self.index = 0
         self._due = False
-        """A statistic has alarmed; the others begin anew with the next multiple of BLOCK."""
+        """A statistic has alarmed; until all begin anew with the next multiple of BLOCK, none is told."""
         named = {name: value for name, value in thresholds.items() if name in WEIGHTS[task]}
         self._loss_name = "absolute_error" if task == "regression" else "log_loss"
         self._error = BernoulliWatch(named["error"], reference=reference) if "error" in named else None
@@ -130,7 +130,10 @@ class ConceptWatch:
         place = 0
         while place < count:
             end = min(place + BLOCK - self.index % BLOCK, count)
-            found += sorted(self._piece(judged, place, end), key=lambda alarm: alarm.index)
+            alarms = sorted(self._piece(judged, place, end), key=lambda alarm: alarm.index)
+            if alarms and not self._due:
+                self._due = True
+                found.append(alarms[0])
             self.index += end - place
             place = end
             if self._due and self.index % BLOCK == 0:
@@ -149,7 +152,6 @@ class ConceptWatch:
         if self._calibration is not None:
             for crossing in self._calibration.update(judged.scores[start:end], judged.labels[start:end]):
                 found.append(self._alarm("calibration", crossing, self._calibration.threshold))
-        self._due = self._due or bool(found)
         return found
 
     def _alarm(self, subject: str, crossing: Crossing, threshold: float) -> Alarm:
