@@ -191,6 +191,11 @@ class OutcomeColumns(Columns):
         ]
 
     @cached_property
+    def binary(self) -> bool:
+        """Whether all labels are booleans."""
+        return {type(record.y) for record in self.records if record is not None} <= {bool, NoneType}
+
+    @cached_property
     def models(self) -> dict[str, Said]:
         """By `model@version`: first labels, and expiries that are negatives."""
         found: dict[tuple[str, int], tuple[list[Any], ...]] = {}

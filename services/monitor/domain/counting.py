@@ -231,13 +231,15 @@ def _count_answer(
 
 def _fits_columns(columns: OutcomeColumns, window: WindowSummary) -> bool:
     """Whether whole columns can be scored: labels and answers are yes or no, and no bound on tallies comes near."""
+    if not columns.binary:
+        return False
     models = columns.models
     groups = sum(len(grouped.names) for grouped in columns.groups.values())
     return (
-        group_tallies(window) + len(models) * groups <= GROUP_TALLIES
-        and all(said.binary for said in models.values())
+        all(said.binary for said in models.values())
         and len(window.quality.keys() | models.keys()) <= MODELS_KEPT
         and len(window.groups.keys() | models.keys()) <= MODELS_KEPT
+        and group_tallies(window) + len(models) * groups <= GROUP_TALLIES
     )
 
 
