@@ -36,11 +36,14 @@ def main() -> None:
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Records a second, by kind of topic."""
+    """Records a second by kind of topic: by the clock, and by CPU time, as others may work on the machine too."""
+    best = {
+        kind: [max(found) for found in zip(*(rates(kind, values) for _ in range(rounds)), strict=True)]
+        for kind, values in made().items()
+    }
     return {
-        "records_per_second": {
-            kind: round(max(rate(kind, values) for _ in range(rounds))) for kind, values in made().items()
-        }
+        "records_per_second": {kind: round(wall) for kind, (wall, _) in best.items()},
+        "records_per_cpu_second": {kind: round(cpu) for kind, (_, cpu) in best.items()},
     }
 
 
@@ -65,8 +68,8 @@ def made() -> dict[Kind, list[bytes]]:
     return {"log": log, "predictions": predictions, "outcomes": outcomes}
 
 
-def rate(kind: Kind, values: list[bytes]) -> float:
-    """Records a second over one run."""
+def rates(kind: Kind, values: list[bytes]) -> tuple[float, float]:
+    """Records a second over one run, by the clock and by CPU time."""
     topic = f"s.{kind}"
     summariser = Summariser(topic, 0, WindowShape())
     batches = [
@@ -74,10 +77,10 @@ def rate(kind: Kind, values: list[bytes]) -> float:
         for first in range(0, len(values), BATCH_RECORDS)
         if (some := values[first : first + BATCH_RECORDS])
     ]
-    began = time.perf_counter()
+    began, cpu_began = time.perf_counter(), time.process_time()
     for batch in batches:
         summariser.process(batch)
-    return len(values) / (time.perf_counter() - began)
+    return len(values) / (time.perf_counter() - began), len(values) / (time.process_time() - cpu_began)
 
 
 if __name__ == "__main__":

@@ -140,8 +140,8 @@ class WindowSummary(msgspec.Struct, omit_defaults=True):
     value_bytes: of the values of predictions and outcomes. undecodable: records that are no event of their topic. late,
     contract: in the total only. missing: observations without that field (log). fields: the values of observations by
     field (log; not in the total). statuses: outcomes by status. answers (predictions) and quality (outcomes): by
-    `model@version`. groups: quality by `model@version`, field and group (outcomes; not in the total). rejected: by
-    `rule/field`. Dictionaries are bounded; what does not fit is counted as `other`.
+    `model@version`. groups: quality by `model@version`, field and group (outcomes; not in the total), `grouped` of
+    them. rejected: by `rule/field`. Dictionaries are bounded; what does not fit is counted as `other`.
     """
 
     stream: str
@@ -167,6 +167,7 @@ class WindowSummary(msgspec.Struct, omit_defaults=True):
     answers: dict[str, Answers] = {}
     quality: dict[str, Quality] = {}
     groups: dict[str, dict[str, dict[str, Quality]]] = {}
+    grouped: int = 0
     delay: Delay = msgspec.field(default_factory=Delay)
     rejected: dict[str, int] = {}
     contract: ContractFacts | None = None

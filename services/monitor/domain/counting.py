@@ -45,7 +45,6 @@ from services.monitor.domain.summaries import (
     answers_of,
     bump,
     group_of,
-    group_tallies,
     quality_of,
 )
 
@@ -239,7 +238,7 @@ def _fits_columns(columns: OutcomeColumns, window: WindowSummary) -> bool:
         all(said.binary for said in models.values())
         and len(window.quality.keys() | models.keys()) <= MODELS_KEPT
         and len(window.groups.keys() | models.keys()) <= MODELS_KEPT
-        and group_tallies(window) + len(models) * groups <= GROUP_TALLIES
+        and window.grouped + len(models) * groups <= GROUP_TALLIES
     )
 
 

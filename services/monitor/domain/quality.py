@@ -17,10 +17,10 @@ from headrace.contracts.statistics import SCORE_BINS, Quality
 from headrace.contracts.stream import Task
 
 SMALLEST_PROBABILITY = 1e-15
-CLASSES_CONFUSED = 32
+CLASSES_CONFUSED = 16
 """Labels told apart in a confusion matrix, and answers to each; more are counted as `other`."""
 OTHER_CLASS = "other"
-CLASS_LENGTH = 64
+CLASS_LENGTH = 32
 """Characters of a class by which it is told apart."""
 LARGEST_ERROR = 1e150
 """Errors are held within this, so that a sum of squares stays finite (JSON knows no infinity)."""
@@ -45,7 +45,7 @@ class Said(Protocol):
 
 
 def update(quality: Quality, y: Scalar, said: Said, weight: int = 1, bins: int = SCORE_BINS) -> None:
-    """Score one answer on its label. bins: of the score histograms."""
+    """Score one answer on its label. bins: of the score histograms; a group, with fewer, has no confusion matrix."""
     answer = said.answer
     if answer is None:
         quality.unanswered += weight
@@ -56,7 +56,7 @@ def update(quality: Quality, y: Scalar, said: Said, weight: int = 1, bins: int =
     if y is True or y is False:
         _binary(quality, y, answer, said.score, weight, bins)
         return
-    if not isinstance(y, float):
+    if bins == SCORE_BINS and not isinstance(y, float):
         _confuse(quality.confusion, class_text(y), class_text(answer), weight)
     if said.probabilities is not None:
         _add_loss(quality, said.probabilities.get(str(y), 0.0), weight)

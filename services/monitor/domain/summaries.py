@@ -61,14 +61,10 @@ def group_of(summary: WindowSummary, model: str, field: str, group: str) -> Qual
     if group not in by_group and (len(by_group) >= GROUPS_KEPT or len(group) > TEXT_LENGTH):
         group = OTHER
     found = by_group.get(group)
-    if found is None and group_tallies(summary) < GROUP_TALLIES:
+    if found is None and summary.grouped < GROUP_TALLIES:
         found = by_group[group] = Quality()
+        summary.grouped += 1
     return found
-
-
-def group_tallies(summary: WindowSummary) -> int:
-    """How many groups the window tells apart."""
-    return sum(len(groups) for by_field in summary.groups.values() for groups in by_field.values())
 
 
 def answers_of(summary: WindowSummary, model: str) -> Answers:

@@ -1,13 +1,17 @@
 """The summariser: its last words equal a dumb count, whatever crashed. (Batches, restarts, bounds: tests/laws.)"""
 
+import random
+
 import pytest
 
 from headrace.contracts.events import Answer, Outcome, Prediction
 from headrace.contracts.statistics import decode_summary, encode_summary
+from headrace.contracts.stream import Field
 from headrace.contracts.topics import STATISTICS
 from headrace.errors import Unusable
 from headrace.memory import MemoryBroker, MemoryHost
 from headrace.processor import Batch
+from headrace.testing import builders
 from services.monitor.domain.tables import Tables
 from services.monitor.domain.views import total_view, window_view
 from services.monitor.processor import Summariser, WindowShape
@@ -188,3 +192,43 @@ def test_summaries_are_the_same_to_the_byte_whatever_the_batches(kinds, kind):
         return last
 
     assert told(1) == told(7) == told(300)
+
+
+KAFKA_TAKES = 1_000_000
+"""Bytes of a message that clients and brokers take unless they are told otherwise."""
+
+
+def largest(topic, records):
+    messages = Summariser(topic, 0, SHAPE).process(builders.batch(records, topic=topic))[STATISTICS.name, 0]
+    return max(len(message["value"]) for message in messages)
+
+
+def test_no_summary_is_too_large_for_kafka():
+    """At every bound at once: many fields of long texts or scattered numbers; many models, classes and groups."""
+    rng = random.Random(3)
+    names = [f"{n:03}{'long name' * 12}" for n in range(100)]
+    for kind in ("string", "number"):
+        adopted = builders.adopted(builders.contract(fields=[Field(name, kind) for name in names]))
+        values = {"string": lambda: f"{rng.random()}{'é' * 40}", "number": lambda: rng.gauss(0, 10) ** 9}[
+            kind
+        ]
+        seen = [builders.observation(f"o{n}", {name: values() for name in names}) for n in range(400)]
+        assert 100_000 < largest("s.log", [adopted, *seen]) < KAFKA_TAKES
+    classes = [f"{n:02}{'class' * 20}" for n in range(60)]
+    outcomes, answers = [], []
+    for n in range(600):
+        groups = {
+            f"field{field}{'long name' * 12}": f"{rng.randrange(40)}{'group' * 12}" for field in range(20)
+        }
+        others = [Answer(f"{model}{'m' * 100}", 1, rng.choice(classes)) for model in range(1, 34)]
+        said = outcome(n, rng.choice(classes), rng.choice(classes))
+        said.challengers, said.groups = others, groups
+        outcomes.append(said)
+        answers.append(Prediction("p", "e", n, n, "m", 1, None, challengers=others))
+    assert 100_000 < largest("s.outcomes", outcomes) < KAFKA_TAKES
+    assert largest("s.predictions", answers) < KAFKA_TAKES
+    for said in outcomes:
+        said.y = rng.random() < 0.5
+        for one in (said, *said.challengers):
+            one.answer, one.score = True, rng.random()
+    assert 100_000 < largest("s.outcomes", outcomes) < KAFKA_TAKES
