@@ -95,6 +95,9 @@ class ValueMetrics:
             ledger = total_ledger(table, valuing.usage.streams.get(stream))
             view = ledger.view(valuing.prices, valuing.payoffs(stream, table.contract), {})
             for row in view["models"]:
+                labels = (stream, row["model"], str(row["version"]))
                 for name, gauge in self._gauges.items():
                     if row[name] is not None:
-                        gauge.labels(stream, row["model"], str(row["version"])).set(row[name])
+                        gauge.labels(*labels).set(row[name])
+                    else:
+                        gauge.forget(*labels)  # nobody says any more what its answers are worth

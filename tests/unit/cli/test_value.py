@@ -90,3 +90,35 @@ def test_a_file_that_holds_no_payoff_is_refused_before_anything_is_sent(run, ser
     file.write_text(text, encoding="utf-8")
     assert run("model", "payoff", "s", file)[0] == 1
     assert service.asked == []
+
+
+RETRAINING = {
+    "stream": "s", "retraining": 3, "status": "racing", "says": "", "rungs": [1.0], "trials": [], "served": None,
+    "gain": None, "winner": None, "cpu_seconds": 1.5, "cost": 0.0, "worth": None,
+    "forecast": {
+        "cpu_seconds": 90.0, "cost": 0.025, "most_cpu_seconds": 7200.0, "most_cost": 2.0,
+        "basis": "the trials of retraining 2", "currency": "EUR",
+    },
+}  # fmt: skip
+WORTH = {"champion": -0.5, "winner": 0.75, "horizon_decisions": 100_000, "gain": 125_000.0}
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({}, "expected cost: 1 min 30 s of processor time, 0.0250 EUR (as the trials of retraining 2 took)"),
+        ({}, "at most 2 h 00 min of processor time, 2.0000 EUR"),
+        ({}, "expected gain: not known before the race"),
+        ({"status": "done", "worth": WORTH}, "expected gain: +125,000.00 over 100,000 decisions"),
+        ({"status": "done"}, "expected gain: not known without a payoff"),
+        (
+            {"forecast": RETRAINING["forecast"] | {"cpu_seconds": None, "cost": None}},
+            "expected cost: not known;",
+        ),
+    ],
+)
+def test_a_retraining_says_what_it_will_cost_and_gain(run, service, more, says):
+    service.on("GET /v1/streams/s/retrainings/3", RETRAINING | more)
+    code, text = run("retrain", "status", "s", "--retraining", 3)
+    assert code == 0, text
+    assert says in text
