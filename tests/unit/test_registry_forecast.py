@@ -74,12 +74,13 @@ def test_a_race_costs_what_the_one_before_took_a_record_and_never_more_than_its_
 
 
 def test_scorings_figure_is_of_the_newest_report_under_each_key():
-    def report(start, number, records, model="m@1"):
-        used = {model: Used(cpu_ns=records * 1_000)}
+    def report(start, number, records, model="m@1", each=1_000):
+        used = {model: Used(cpu_ns=records * each)}
         shared = Used(cpu_ns=records * 500)
         return UsageReport("s", 0, 3600, start, 1, number, records, used, shared)
 
-    told = [report(0, 1, 10), report(0, 3, 30), report(0, 2, 20), report(1, 4, 70), report(2, 5, 900, "n@1")]
+    older = report(0, 2, 20, each=9_000)
+    told = [report(0, 1, 10), report(0, 3, 30), older, report(1, 4, 70), report(2, 5, 900, "n@1")]
     assert served_at(told, "m@1") == pytest.approx(1.5e-6)
     assert served_at(told[:0], "m@1") is None
     assert served_at(told, "nobody@1") is None
