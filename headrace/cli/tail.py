@@ -79,9 +79,11 @@ def line_of(what: What, document: dict[str, Any]) -> str:
     at = _moment(document.get("at"))
     if what == "alerts":
         model = f" {document['model']}" if document.get("model") else ""
+        by = f", by {document['by']}" if document.get("by") else ""
         return (
             f"{at}  {document.get('state')}  {document.get('severity')}  {document.get('stream')}{model}: "
-            f"{document.get('rule')} {document.get('metric')} = {document.get('value')} (bound {document.get('bound')})"
+            f"{document.get('rule')} {document.get('metric')} = {document.get('value')} "
+            f"(bound {document.get('bound')}){by}"
         )
     if what == "rejected":
         where = f" {document['field']}" if document.get("field") else ""

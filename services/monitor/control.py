@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from headrace.contracts.codec import decode_alert, decode_drift, decode_mute
+from headrace.contracts.codec import decode_drift, decode_mute
 from headrace.contracts.events import Alert, AlertsMuted, DriftDetected
 from headrace.contracts.statistics import Kind
 from services.monitor.domain import alerts
@@ -113,7 +113,9 @@ class ControlPlane:
         log.info("recovered", streams=len(self.tables.streams), alerts=len(self.alerts))
 
     def use(self, rules: list[Rule]) -> None:
-        """Put these rules in force."""
+        """Put these rules in force. One on drift that says something new looks at all drift that is kept."""
+        if {rule.digest() for rule in rules if rule.drift} - {rule.digest() for rule in self.rules}:
+            self._moved = deque(seen.drift for seen in self.drifts)
         self.rules = list(rules)
         self.watch.use(rules)
         self.drift_watch.use(rules)
@@ -147,11 +149,8 @@ class ControlPlane:
 
     def hear(self, record: Kept) -> Alert | None:
         """One record of the alerts topic; the alert, if it is a new one."""
-        try:
-            told = decode_alert(record.value)  # type: ignore[arg-type]  # None raises TypeError
-        except _BAD:
-            return None
-        return told if self._told(told, record.written_at) else None
+        told = alerts.read(record.value)
+        return told if told is not None and self._told(told, record.written_at) else None
 
     def hear_mute(self, record: Kept) -> None:
         """One record of the mutes topic."""

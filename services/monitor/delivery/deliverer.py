@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import msgspec
 import structlog
 
-from headrace.contracts.codec import decode_alert
 from headrace.contracts.events import Alert, AlertsMuted
 from headrace.contracts.topics import ALERTS
 from headrace.errors import Transient
@@ -25,6 +23,7 @@ from services.monitor.delivery.channels import Channel
 from services.monitor.delivery.guard import Refused
 from services.monitor.delivery.log import Delivery, DeliveryLog, Status
 from services.monitor.delivery.webhook import NotTaken
+from services.monitor.domain import alerts
 from services.monitor.domain.life import muted_by
 
 log = structlog.get_logger("headrace.monitor.delivery")
@@ -107,10 +106,7 @@ class Deliverer:
 
     def take(self, record: TailRecord, places: dict[str, int]) -> None:
         """Note what one record of the alerts topic means for each channel."""
-        try:
-            step = decode_alert(record.value)  # type: ignore[arg-type]  # None raises TypeError
-        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
-            step = None
+        step = alerts.read(record.value)
         muted = step is not None and muted_by(step, self._mutes()) is not None
         for channel, _ in self._outlets:
             if record.offset < places[channel.name]:

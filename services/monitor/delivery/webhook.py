@@ -105,38 +105,42 @@ class Sender:
         }
         where = self.target
         addresses = self._guard.addresses(where.host, where.port, plain=where.scheme == "http")
-        connection = self._connect(addresses)
-        ended = threading.Timer(self._seconds, _cut, (connection.sock,))
+        stream = self._connect(addresses)
+        ended = threading.Timer(self._seconds, _cut, (stream,))
         ended.daemon = True
         ended.start()
         try:
+            if isinstance(stream, ssl.SSLSocket):
+                stream.do_handshake()
+            connection = http.client.HTTPConnection(where.host, where.port, timeout=self._seconds)
+            connection.sock = stream
+            connection.auto_open = 0  # never a connection of its own, which nobody would have checked
             connection.request("POST", where.path, body, headers)
             answer = connection.getresponse()
             answer.read(ANSWER_BYTES)
             status = answer.status
         finally:
             ended.cancel()
-            connection.close()
+            stream.close()
         if 300 <= status < 400:
             raise NotTaken(f"HTTP {status}: redirects are not followed")
         if not 200 <= status < 300:
             raise NotTaken(f"HTTP {status}", for_good=status == GONE)
 
-    def _connect(self, addresses: Sequence[str]) -> http.client.HTTPConnection:
+    def _connect(self, addresses: Sequence[str]) -> socket.socket:
         where = self.target
         last: OSError = OSError("no address")
         for address in addresses:
             try:
                 stream = socket.create_connection((address, where.port), self._seconds)
-                if where.scheme == "https":
-                    stream = self._context.wrap_socket(stream, server_hostname=where.host)
             except OSError as error:
                 last = error
                 continue
-            connection = http.client.HTTPConnection(where.host, where.port, timeout=self._seconds)
-            connection.sock = stream
-            connection.auto_open = 0  # never a connection of its own, which nobody would have checked
-            return connection
+            if where.scheme == "http":
+                return stream
+            return self._context.wrap_socket(
+                stream, server_hostname=where.host, do_handshake_on_connect=False
+            )
         raise last
 
 

@@ -9,9 +9,12 @@ from typing import Literal
 
 import msgspec
 
+from headrace.contracts.codec import decode_alert
 from headrace.contracts.events import Alert, DriftDetected
 from headrace.contracts.times import to_text
 from services.monitor.domain.rules import SEVERITIES, Rule
+
+LONGEST_ID = 200
 
 
 def of_window(
@@ -105,6 +108,16 @@ def escalated(fired: Alert, after_seconds: float) -> Alert:
     higher = SEVERITIES[min(SEVERITIES.index(fired.severity) + 1, len(SEVERITIES) - 1)]
     reason = f"nobody has acknowledged it for {after_seconds:g} s: {fired.reason}"
     return _step(fired, "escalated", severity=higher, reason=reason)
+
+
+def read(value: bytes | None) -> Alert | None:
+    """A record of the alerts topic, which others write to as well; None if it is no alert to tell people of."""
+    try:
+        alert = decode_alert(value)  # type: ignore[arg-type]  # None raises TypeError
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+        return None
+    sound = alert.severity in SEVERITIES and alert.id.isprintable() and 0 < len(alert.id) <= LONGEST_ID
+    return alert if sound else None
 
 
 def plain(alert: Alert) -> dict[str, object]:

@@ -12,8 +12,6 @@ Pure: events and told alerts in, new alerts out. At `scopes_kept` the scope that
 from collections import OrderedDict
 from collections.abc import Iterable
 
-import msgspec
-
 from headrace.contracts.events import Alert, DriftDetected
 from services.monitor.domain import alerts
 from services.monitor.domain.rules import ANY_STREAM, Rule
@@ -24,22 +22,15 @@ ScopeKey = tuple[str, str, str, str, str, str]
 """(rule, stream, model, kind, subject, group)"""
 
 
-class Fired(msgspec.Struct):
-    """The last alert of a scope, and whether its end was told."""
-
-    alert: Alert
-    ended: bool = False
-
-
 class DriftWatch:
     """All rules on drift. Bounds: the rules', and `scopes_kept`."""
 
     def __init__(self, *, scopes_kept: int = SCOPES_KEPT) -> None:
         self._rules: dict[str, Rule] = {}
-        self._scopes: OrderedDict[ScopeKey, Fired] = OrderedDict()
+        self._scopes: OrderedDict[ScopeKey, Alert] = OrderedDict()
+        # The last alerts whose end was not told, by stream, as every stream is asked about every second.
+        self._open: dict[str, dict[ScopeKey, Alert]] = {}
         self._scopes_kept = scopes_kept
-        # What has not ended, by stream: every stream is asked about every second.
-        self._open: dict[str, dict[ScopeKey, Fired]] = {}
 
     def use(self, rules: Iterable[Rule]) -> None:
         """Put these rules in force; those on metrics are passed over."""
@@ -49,11 +40,9 @@ class DriftWatch:
         """A step that was told in an earlier life. Oldest first."""
         key = _scope(told.rule, told)
         if told.state == "firing":
-            self._put(key, Fired(told))
-        elif told.state == "resolved" and key in self._scopes:
-            fired = self._scopes[key]
-            if told.alert == fired.alert.id:
-                self._end(key, fired, told.at)
+            self._put(key, told)
+        elif told.state == "resolved" and key in self._scopes and told.alert == self._scopes[key].id:
+            self._close(key)
 
     def meet(self, drift: DriftDetected) -> list[Alert]:
         """An event came in; what follows."""
@@ -65,12 +54,12 @@ class DriftWatch:
             key = _scope(rule.name, told)
             last = self._scopes.get(key)
             if last is not None:
-                ends = last.alert.at + rule.rearm_seconds * 1000
-                same = drift.version == last.alert.version
-                if drift.at <= last.alert.at or (same and drift.at < ends):
+                ends = last.at + rule.rearm_seconds * 1000
+                same = drift.version == last.version
+                if drift.at <= last.at or (same and drift.at < ends):
                     continue
-                found += self._end(key, last, min(ends, drift.at))
-            self._put(key, Fired(told))
+                found += self._end(key, min(ends, drift.at))
+            self._put(key, told)
             found.append(told)
         return found
 
@@ -78,43 +67,39 @@ class DriftWatch:
         """A stream's event time has come to `now`; the alerts that end by it."""
         found: list[Alert] = []
         for key, fired in list(self._open.get(stream, {}).items()):
-            rule = self._rules.get(fired.alert.rule)
-            if rule is None:
-                continue
-            ends = fired.alert.at + rule.rearm_seconds * 1000
-            if ends <= now:
-                found += self._end(key, fired, ends)
+            rule = self._rules.get(fired.rule)
+            ends = fired.at + rule.rearm_seconds * 1000 if rule is not None else None
+            if ends is not None and ends <= now:
+                found += self._end(key, ends)
         return sorted(found, key=lambda told: told.at)
 
     def succeeded(self, stream: str, champion: tuple[str, int], now: int) -> list[Alert]:
         """(model, version) is the stream's champion, whose event time has come to `now`; what ends by that."""
         found: list[Alert] = []
         for key, fired in list(self._open.get(stream, {}).items()):
-            alert = fired.alert
-            if alert.model and (alert.model, alert.version) != champion:
-                self._end(key, fired, now)
-                found.append(alerts.succeeded(alert, champion, max(alert.at, now)))
+            if fired.model and (fired.model, fired.version) != champion:
+                self._close(key)
+                found.append(alerts.succeeded(fired, champion, max(fired.at, now)))
         return found
 
-    def _end(self, key: ScopeKey, fired: Fired, at: int) -> list[Alert]:
-        if fired.ended:
-            return []
-        fired.ended = True
-        self._close(key)
-        return [alerts.rearmed(fired.alert, at)]
-
-    def _put(self, key: ScopeKey, fired: Fired) -> None:
+    def _put(self, key: ScopeKey, fired: Alert) -> None:
         if key not in self._scopes and len(self._scopes) >= self._scopes_kept:
             self._close(self._scopes.popitem(last=False)[0])
         self._scopes[key] = fired
         self._scopes.move_to_end(key)
-        self._open.setdefault(fired.alert.stream, {})[key] = fired
+        self._open.setdefault(fired.stream, {})[key] = fired
 
-    def _close(self, key: ScopeKey) -> None:
+    def _end(self, key: ScopeKey, at: int) -> list[Alert]:
+        """The end of a scope's last alert, if it was not told."""
+        fired = self._close(key)
+        return [] if fired is None else [alerts.rearmed(fired, at)]
+
+    def _close(self, key: ScopeKey) -> Alert | None:
         of_stream = self._open.get(key[1], {})
-        of_stream.pop(key, None)
+        fired = of_stream.pop(key, None)
         if not of_stream:
             self._open.pop(key[1], None)
+        return fired
 
 
 def fits(rule: Rule, drift: DriftDetected) -> bool:

@@ -6,9 +6,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    """answers: statuses to give, one after the other; then 204. `None`: none until the test ends."""
+    """context: of TLS; None: plain HTTP.
 
-    def __init__(self):
+    answers: statuses to give, one after the other; then 204. `None`: none until the test ends.
+    """
+
+    def __init__(self, context=None):
         self.got = []
         self.answers = []
         self.headers = {}
@@ -35,6 +38,8 @@ class Receiver:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if context is not None:
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}/hook?team=ops"
 
@@ -46,8 +51,8 @@ class Receiver:
 
 
 @contextmanager
-def receiving():
-    made = Receiver()
+def receiving(context=None):
+    made = Receiver(context)
     thread = threading.Thread(target=made.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

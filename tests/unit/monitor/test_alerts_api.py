@@ -162,6 +162,16 @@ def test_a_rule_that_is_new_over_http_looks_at_what_moves_from_then_on(ask, plan
     assert [rule.name for rule in plane.rules] == ["new"]
 
 
+def test_a_rule_on_a_figure_that_is_new_over_http_begins_where_its_own_windows_end(ask, plane):
+    for number in range(3):
+        for value in hour_of(number):
+            plane.receive(value)
+    for value in list(hour_of(9))[6:]:
+        plane.receive(value)
+    rule = {"name": "new", "stream": "*", "metric": "counts.observations", "above": 1}
+    assert ask("PUT", "/v1/rules", [rule])["rules"][0]["since"] == 3 * HOUR
+
+
 def test_channels_are_shown_and_tested_without_their_secrets(ask):
     shown = {one["name"]: one for one in ask("GET", "/v1/channels", role="reader")["channels"]}
     assert (shown["ops"]["sort"], shown["ops"]["host"]) == ("webhook", "hooks.example.com")

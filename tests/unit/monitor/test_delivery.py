@@ -3,6 +3,7 @@
 import json
 import random
 
+import msgspec
 import pytest
 
 from headrace.contracts.codec import encode
@@ -330,3 +331,16 @@ def test_a_secret_that_cannot_be_used_is_not_repeated(given, secret):
 
 def test_there_are_no_channels_without_a_file(tmp_path):
     assert channel_files.load(tmp_path / "none.yaml") == []
+
+
+@pytest.mark.parametrize("change", [{"severity": "loud"}, {"id": "a\nb"}, {"id": ""}, {"id": "x" * 201}])
+def test_what_is_no_alert_that_people_can_be_told_of_is_passed_over(path, change):
+    """Others write to the topic too; what one cannot read must not stop what comes behind it."""
+    told = Told()
+    desk = Desk(path, (channel(), told))
+    desk.take(msgspec.structs.replace(life()[0], **change), life(1)[0])
+    desk.made.take(TailRecord(0, 2, b"", b"{", 0), desk.places)
+    desk.made.take(TailRecord(0, 3, b"", None, 0), desk.places)
+    desk.run()
+    assert told.steps == [("firing", life(1)[0].id[:4])]
+    assert desk.log.places() == {"ops": 4}

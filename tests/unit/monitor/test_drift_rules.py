@@ -112,6 +112,18 @@ def test_it_ends_when_the_streams_event_time_says_so_once():
     assert plane.lives.get(fired.id).state == "resolved"
 
 
+def test_an_end_that_was_told_is_known_after_a_restart():
+    plane = Plane([drift_rule()])
+    told = told_of(plane, drift(0, at=0))
+    plane.receive(at_hour("s", HOUR))
+    told += plane.tell()
+    again = Plane([drift_rule()])
+    again.recover([at_hour("s", HOUR)], kept(told), kept([drift(0, at=0)]))
+    assert [one.state for one in told] == ["firing", "resolved"]
+    assert again.tell() == []
+    assert [one.state for one in told_of(again, drift(1, at=HOUR), first=1)] == ["firing"]
+
+
 events = st.lists(
     st.tuples(st.sampled_from(["error", "loss"]), st.integers(0, 6), st.sampled_from(["s", "t"])), max_size=12
 )
@@ -138,6 +150,21 @@ def test_redelivery_and_restarts_at_any_point_tell_the_same_alerts_once(moves, r
         told += plane.tell()
     assert told == straight
     assert len({one.id for one in told}) == len(told)
+
+
+def test_a_changed_rule_looks_at_what_is_kept_at_once_as_it_would_after_a_restart():
+    drifts = [drift(0, at=0), drift(1, at=0, kind="data"), drift(2, at=HOUR, kind="data", subject="loss")]
+    plane = Plane([drift_rule()])
+    before = told_of(plane, *drifts)
+    changed = drift_rule(drift=["concept", "data"])
+    plane.use([changed])
+    after = plane.tell()
+    assert [one.drift for one in (*before, *after)] == ["d0", "d1", "d2"]
+    plane.use([changed])
+    assert plane.tell() == []
+    again = Plane([changed])
+    again.recover([], kept(before), kept(drifts))
+    assert again.tell() == after
 
 
 def test_what_is_read_again_is_known_also_when_it_is_not_kept_any_more(monkeypatch):

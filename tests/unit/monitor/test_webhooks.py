@@ -1,11 +1,15 @@
 """Webhooks against real servers: signed as the standard says, never to where they must not go, never for ever."""
 
 import socket
+import ssl
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from headrace.errors import Unusable
@@ -150,3 +154,37 @@ def test_what_is_no_target_is_refused_without_repeating_it(url):
     with pytest.raises(Unusable) as refused:
         target(url)
     assert "example.com" not in str(refused.value)
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate for hooks.test that nobody has signed but itself: its file, and its key's."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hooks.test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("hooks.test")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (tmp_path / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "key.pem").write_bytes(pem)
+    return tmp_path / "cert.pem", tmp_path / "key.pem"
+
+
+def test_the_certificate_has_to_be_of_the_name_although_the_connection_goes_to_an_address(certificate):
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(*certificate)
+    guard = Guard(LOOPBACK, lambda *_: ["127.0.0.1"])
+    with receiving(serving) as hook:
+        trusting = ssl.create_default_context(cafile=str(certificate[0]))
+        Sender(f"https://hooks.test:{hook.port}/x", [OLD], guard, context=trusting).send("evt-1", b"{}")
+        for host, context in (("other.test", trusting), ("hooks.test", None)):
+            with pytest.raises(ssl.SSLCertVerificationError):
+                Sender(f"https://{host}:{hook.port}/x", [OLD], guard, context=context).send("evt-2", b"{}")
+        assert [headers["webhook-id"] for headers, _ in hook.got] == ["evt-1"]
