@@ -84,6 +84,8 @@ def _run(settings: MonitorSettings) -> int:
         champions=follower.champions,
     )
     control.use(rulebook.load(settings.rules_file))
+    reached = outlets(channels.load(settings.channels_file), secret_of, Guard(settings.internal))
+    log_file = DeliveryLog(settings.delivery_file)
     follower.start()
     registry = CollectorRegistry()
     metrics = MonitorMetrics(registry)
@@ -97,7 +99,15 @@ def _run(settings: MonitorSettings) -> int:
     host = build_host(settings, follower, metrics.observe, registry, traces)
     planes = BothPlanes(host)
     started = asyncio.Event()
-    deliverer = _deliverer(settings, control, metrics, planes)
+    deliverer = Deliverer(
+        settings.bootstrap,
+        log_file,
+        reached,
+        lambda: control.mutes.active(control.now()),
+        give_up_seconds=settings.give_up_hours * 3600,
+        counted=metrics.delivered,
+        fail=planes.fail,
+    )
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -139,33 +149,22 @@ def _run(settings: MonitorSettings) -> int:
         metrics=registry,
         home=settings.home,
     )
-    app.include_router(build_routes(control))
-    app.include_router(build_value_routes(control.tables, valuing))
-    app.include_router(build_detail_routes(control))
-    app.include_router(build_stream_routes(Streaming(control)))
-    app.include_router(build_alert_routes(control))
-    app.include_router(build_delivery_routes(control, deliverer))
-    app.include_router(build_rule_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)))
+    for routes in (
+        build_routes(control),
+        build_value_routes(control.tables, valuing),
+        build_detail_routes(control),
+        build_stream_routes(Streaming(control)),
+        build_alert_routes(control),
+        build_delivery_routes(control, deliverer),
+        build_rule_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)),
+    ):
+        app.include_router(routes)
     try:
         return serve_with_host(app, planes, address=settings.host, port=settings.port)
     finally:
         follower.stop()
         if traces is not None:
             traces.close()
-
-
-def _deliverer(
-    settings: MonitorSettings, control: ControlPlane, metrics: MonitorMetrics, planes: BothPlanes
-) -> Deliverer:
-    return Deliverer(
-        settings.bootstrap,
-        DeliveryLog(settings.delivery_file),
-        outlets(channels.load(settings.channels_file), secret_of, Guard(settings.internal)),
-        lambda: control.mutes.active(control.now()),
-        give_up_seconds=settings.give_up_hours * 3600,
-        counted=metrics.delivered,
-        fail=planes.fail,
-    )
 
 
 async def _refresh(metrics: MonitorMetrics, control: ControlPlane, planes: BothPlanes) -> None:

@@ -151,3 +151,12 @@ def test_drift_becomes_an_alert_reaches_people_once_and_lives_on_over_a_kill(kaf
             producer.close(5)
             if monitor.process.poll() is None:
                 monitor.stop(signal.SIGKILL)
+
+
+def test_a_channel_whose_secret_is_missing_is_the_last_line_of_the_monitor(kafka, tmp_path):
+    with receiving() as ops:
+        monitor = Watched(kafka, tmp_path / "home", "s", ops, ops)
+        del monitor.environment["ALERT_SECRET"]
+        monitor.start()
+        assert monitor.process.wait(60) == 1
+    assert monitor.log.read_text().splitlines()[-1] == "monitor: channel ops: env:ALERT_SECRET is empty"

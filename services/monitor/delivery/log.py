@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from headrace.contracts.codec import decode_alert, encode
 from headrace.contracts.events import Alert
+from headrace.errors import Unusable
 
 WAITING_KEPT = 1_000
 DONE_KEPT = 10_000
@@ -66,13 +67,17 @@ class DeliveryLog:
     """The file. Safe to use from several threads; each call is one short transaction."""
 
     def __init__(self, path: Path) -> None:
+        """Open it, or make it. Raises `Unusable` if it is damaged, or another process has it."""
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        path.chmod(0o600)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.executescript(_SCHEMA)
+        try:
+            self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            path.chmod(0o600)
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=FULL")
+            self._database.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise Unusable(f"{path} cannot be used: {error}; without it, deliveries begin anew") from None
 
     def places(self) -> dict[str, int]:
         """By channel, the offset of the first record of the alerts topic that it has not seen."""

@@ -344,3 +344,9 @@ def test_what_is_no_alert_that_people_can_be_told_of_is_passed_over(path, change
     desk.run()
     assert told.steps == [("firing", life(1)[0].id[:4])]
     assert desk.log.places() == {"ops": 4}
+
+
+def test_a_damaged_file_is_refused_by_its_name(path):
+    path.write_bytes(b"no database at all " * 100)
+    with pytest.raises(Unusable, match=r"deliveries\.db cannot be used"):
+        DeliveryLog(path)
