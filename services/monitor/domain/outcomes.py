@@ -1,14 +1,10 @@
 """Concept drift and bias in outcomes, drift of the label delay; and the proposal to retrain that follows.
 
-A change of the concept also moves what each group gets; it is told as the first that it is, and the groups' references
-begin anew. What moves for one group alone is seen there first.
-
 A retraining is proposed once for a change of the concept, when `retrain_labels` labels have come since the change most
 likely began, as a new model learns from there on. If another model answers by then, what was to be mended is mended.
 """
 
 import hashlib
-from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -91,11 +87,9 @@ class Outcomes:
         first = self._track.count
         self._track.extend(seen.begun)
         found: list[Found] = []
-        cuts = [0]
         for alarm in self._watch.update(_judged(self._task, columns, said, spoken)):
             found += self._propose(seen, first, alarm.index)
             place = alarm.index - first
-            cuts.append(place + 1)
             if not seen.on_top[place]:
                 continue
             drift = told(self._source, alarm, self._name, seen.spots[place], self._track.spot(alarm.since))
@@ -105,13 +99,7 @@ class Outcomes:
                 self._cause, self._due = drift, max(due, alarm.index)
         found += self._propose(seen, first, self._track.count - 1)
         if self._task == "binary":
-            for begin, end in pairwise([*cuts, len(spoken)]):
-                if begin:  # a change for everybody is no bias
-                    for watch in self._bias.values():
-                        watch.restart()
-                found += self._unfair(
-                    columns, said, spoken[begin:end], _part(seen, begin, end), first + begin
-                )
+            found += self._unfair(columns, said, spoken, seen, first)
         return found
 
     def _propose(self, seen: Seen, first: int, upto: int) -> list[Found]:
@@ -146,8 +134,6 @@ class Outcomes:
         self, columns: OutcomeColumns, said: Said, spoken: list[int], seen: Seen, first: int
     ) -> list[Found]:
         """Bias among groups."""
-        if not spoken:
-            return []
         labels = bytes(said.labels[place] is True for place in spoken)
         answers = bytes(said.answers[place] is True for place in spoken)
         found: list[Found] = []
@@ -281,10 +267,6 @@ def _seen(columns: OutcomeColumns, said: Said, spoken: list[int]) -> Seen:
         [Spot(one.offset, one.at) for one in records if one is not None],
         [Spot(one.prediction_offset, one.observed_at) for one in records if one is not None],
     )
-
-
-def _part(seen: Seen, begin: int, end: int) -> Seen:
-    return Seen(seen.rows[begin:end], seen.on_top[begin:end], seen.spots[begin:end], seen.begun[begin:end])
 
 
 def _judged(

@@ -3,7 +3,10 @@
 For every group: how often it is answered positively (selection_rate), how often that is right or wrong
 (true_positive_rate, false_positive_rate), how often it is positive (base_rate), and how often the answer is wrong
 (error). Each is a 0/1 signal with an e-detector of its own (bernoulli.py), held against the group's own past, in both
-directions. A group is judged by its own records, so a small one takes longer, and until it has a reference it is not
+directions. What has changed alike in all groups (the model has failed, the world has changed) is no bias, and is not
+told: the group's change is held against that of all others over the same records, and has to lie apart from it.
+
+A group is judged by its own records, so a small one takes longer, and until it has a reference it is not
 judged and `standing` says so. How many records each group sends is watched too, against the reference or a stated
 mix.
 
@@ -14,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from services.monitor.domain.drift.alarm import Alarm
 from services.monitor.domain.drift.bernoulli import BOTH, BernoulliState, BernoulliWatch
@@ -21,6 +25,12 @@ from services.monitor.domain.drift.distribution import DistributionState, Distri
 from services.monitor.domain.drift.positions import Positions
 
 METRICS = ("selection_rate", "base_rate", "true_positive_rate", "false_positive_rate", "error")
+
+Bits = NDArray[np.uint8]
+Flags = NDArray[np.bool_]
+Numbers = NDArray[np.int8]
+NOTHING: Numbers = np.empty(0, np.int8)
+NONE: Bits = np.empty(0, np.uint8)
 
 GROUPS = 8
 """Groups of a field that are judged, the first that come."""
@@ -32,6 +42,16 @@ REFERENCE = 512
 
 LEAST = 20
 """And so many of the rarer value."""
+
+
+COMPARED = 4_096
+"""Records of all groups that are kept, to see whether a change is one group's."""
+
+APART = 2.5
+"""Standard errors between a group's change and that of all others, beyond which it is the group's own."""
+
+FEW_BEFORE, FEW_AFTER = 32, 8
+"""Fewer records of the others than these say nothing about whether they have changed too."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -53,6 +73,51 @@ class BiasState(msgspec.Struct):
     watches: list[list[BernoulliState]]
     positions: list[list[Positions]]
     representation: DistributionState
+    past: list[bytes]
+
+
+class Past:
+    """The newest records of all groups. held: how many of them came before the batch in hand; -1: of no group."""
+
+    def __init__(
+        self, which: Numbers = NOTHING, truths: Bits = NONE, said: Bits = NONE, held: int = 0
+    ) -> None:
+        self.which, self.truths, self.said, self.held = which, truths, said, held
+
+    def followed_by(self, which: Numbers, labels: bytes, answers: bytes) -> "Past":
+        """With a batch behind it."""
+        return Past(
+            np.concatenate([self.which, which.astype(np.int8)]),
+            np.concatenate([self.truths, np.frombuffer(labels, np.uint8)]),
+            np.concatenate([self.said, np.frombuffer(answers, np.uint8)]),
+            len(self.which),
+        )
+
+    def newest(self) -> "Past":
+        """Only so many."""
+        return Past(self.which[-COMPARED:], self.truths[-COMPARED:], self.said[-COMPARED:])
+
+    def signal(self, metric: int, count: int) -> tuple[Bits, Flags]:
+        """A metric's signal in the last `count` records, and which of them it is about."""
+        begin = len(self.which) - count
+        truths, said = self.truths[begin:], self.said[begin:]
+        everybody = np.ones(count, bool)
+        return (
+            (said, everybody), (truths, everybody), (said, truths == 1), (said, truths == 0),
+            ((said != truths).astype(np.uint8), everybody),
+        )[metric]  # fmt: skip
+
+    def packed(self) -> list[bytes]:
+        """For a state."""
+        return [self.which.tobytes(), self.truths.tobytes(), self.said.tobytes()]
+
+    @classmethod
+    def unpacked(cls, packed: list[bytes]) -> "Past":
+        """From a state."""
+        which, truths, said = packed
+        return cls(
+            np.frombuffer(which, np.int8), np.frombuffer(truths, np.uint8), np.frombuffer(said, np.uint8)
+        )
 
 
 class BiasWatch:
@@ -78,6 +143,7 @@ class BiasWatch:
         self._groups: list[str] = []
         self._watches: list[list[BernoulliWatch]] = []
         self._positions: list[list[Positions]] = []
+        self._past = Past()
         self._mix = DistributionWatch("bias", [], [field], {field: self.share}, model=model)
         if stated is not None:
             self._mix.declare(field, stated)
@@ -88,25 +154,16 @@ class BiasWatch:
         groups: None if unknown (then only representation counts it). labels, answers: a byte each, 0 or 1.
         """
         found = [self._of_mix(alarm) for alarm in self._mix.update({self.field: groups}, len(groups))]
-        truths, said = np.frombuffer(labels, np.uint8), np.frombuffer(answers, np.uint8)
-        signals = (
-            (said, np.ones_like(said)), (truths, np.ones_like(said)), (said, truths),
-            (said, 1 - truths), ((said != truths).astype(np.uint8), np.ones_like(said)),
-        )  # fmt: skip
         which = self._numbered(groups)
+        self._past = past = self._past.followed_by(which, labels, answers)
         for number in np.unique(which[which >= 0]).tolist():
-            there = which == number
-            for metric, (signal, about) in enumerate(signals):
-                places = np.flatnonzero(there & (about == 1))
+            for metric in range(len(METRICS)):
+                signal, about = past.signal(metric, len(groups))
+                places = np.flatnonzero((which == number) & about)
                 found += self._judge(number, metric, signal[places].tobytes(), places)
         self.index += len(groups)
+        self._past = past.newest()
         return sorted(found, key=lambda alarm: (alarm.index, alarm.group, alarm.subject))
-
-    def restart(self) -> None:
-        """Forget the groups' references, as when everything has changed for everybody."""
-        for watches in self._watches:
-            for watch in watches:
-                watch.restart()
 
     def standing(self) -> list[Standing]:
         """What is known of each group and metric, and whether that is enough to judge it."""
@@ -148,7 +205,32 @@ class BiasWatch:
                 model=self.model, group=f"{self.field}={self._groups[number]}",
             )
             for crossing in watch.update(signal)
+            if self._is_its_own(number, metric, positions.of(crossing.since), int(places[crossing.at - before]))
         ]  # fmt: skip
+
+    def _is_its_own(self, number: int, metric: int, since: int, place: int) -> bool:
+        """Whether what has changed in a group has not changed alike in the others, or nobody can tell.
+
+        since: the record with which it began. place: in the batch, of the record that decided it.
+        """
+        past = self._past
+        end = past.held + place + 1
+        begin = min(max(past.held + since - self.index, 0), end - 1)
+        signal, about = past.signal(metric, len(past.which))
+        mine = past.which[:end] == number
+        others = (past.which[:end] >= 0) & ~mine
+        if not others.any():
+            return False  # there is nobody to be treated unlike
+        change, variance = 0.0, 0.0
+        for sign, whose, least in ((1, mine, (0, 0)), (-1, others, (FEW_BEFORE, FEW_AFTER))):
+            for part, span, few in ((-1, slice(0, begin), least[0]), (1, slice(begin, end), least[1])):
+                values = signal[span][whose[span] & about[span]]
+                if len(values) < few:
+                    return True
+                rate = (float(values.sum()) + 0.5) / (len(values) + 1.0)
+                change += sign * part * rate
+                variance += rate * (1.0 - rate) / (len(values) + 1.0)
+        return bool(abs(change) > APART * np.sqrt(variance))
 
     def _of_mix(self, alarm: Alarm) -> Alarm:
         """Representation's alarm: the category that became more or less frequent is the group."""
@@ -164,6 +246,7 @@ class BiasWatch:
             [[watch.state for watch in watches] for watches in self._watches],
             self._positions,
             self._mix.state(),
+            self._past.packed(),
         )
 
     def resume(self, state: BiasState) -> None:
@@ -175,4 +258,5 @@ class BiasWatch:
             for watch, held in zip(self._watches[-1], states, strict=True):
                 watch.state = held
         self._positions = state.positions
+        self._past = Past.unpacked(state.past)
         self._mix.resume(state.representation)
