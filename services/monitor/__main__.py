@@ -78,12 +78,7 @@ def main() -> int:
 def _run(settings: MonitorSettings) -> int:
     ensure_platform_topics(settings.bootstrap)
     follower = RegistryFollower(settings.bootstrap, lambda _: None)
-    control = ControlPlane(
-        Tables(settings.window_seconds, windows_kept=settings.windows_kept),
-        silent_seconds=settings.silent_seconds,
-        champions=follower.champions,
-    )
-    control.use(rulebook.load(settings.rules_file))
+    control = _control(settings, follower)
     reached = outlets(channels.load(settings.channels_file), secret_of, Guard(settings.internal))
     log_file = DeliveryLog(settings.delivery_file)
     follower.start()
@@ -165,6 +160,16 @@ def _run(settings: MonitorSettings) -> int:
         follower.stop()
         if traces is not None:
             traces.close()
+
+
+def _control(settings: MonitorSettings, follower: RegistryFollower) -> ControlPlane:
+    control = ControlPlane(
+        Tables(settings.window_seconds, windows_kept=settings.windows_kept),
+        silent_seconds=settings.silent_seconds,
+        champions=follower.champions,
+    )
+    control.use(rulebook.load(settings.rules_file))
+    return control
 
 
 async def _refresh(metrics: MonitorMetrics, control: ControlPlane, planes: BothPlanes) -> None:

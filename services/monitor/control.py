@@ -6,7 +6,7 @@ Alerts and mutes are also heard from the topics (`hear`), as other processes tel
 """
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -83,6 +83,7 @@ class ControlPlane:
         self._on_sent: dict[int, Callable[[], None]] = {}
         self._drift_ids: set[str] = set()
         self._moved: deque[DriftDetected] = deque()
+        self._uncounted: Counter[tuple[str, str]] = Counter()
         self._silent_seconds = silent_seconds
         self._clock = clock
         self._wall = wall
@@ -109,6 +110,7 @@ class ControlPlane:
             self.hear_mute(record)
         for record in drifts:
             self.receive_drift(record)
+        self._uncounted.clear()  # they were counted in an earlier life
         self._changed = set(self.tables.streams)
         log.info("recovered", streams=len(self.tables.streams), alerts=len(self.alerts))
 
@@ -144,6 +146,7 @@ class ControlPlane:
         self.drifts.append(SeenDrift(record.offset, drift))
         self._drift_ids.add(drift.id)
         self._moved.append(drift)
+        self._uncounted[drift.stream, drift.kind] += 1
         if len(self._moved) > DRIFT_KEPT:  # the oldest are long out of what is kept
             self._moved.popleft()
 
@@ -204,6 +207,11 @@ class ControlPlane:
         """Streams whose tables changed since the last call."""
         changed, self._changed = self._changed, set()
         return changed
+
+    def take_drifted(self) -> Mapping[tuple[str, str], int]:
+        """How often what has moved, by (stream, kind), since the last call."""
+        drifted, self._uncounted = self._uncounted, Counter()
+        return drifted
 
     def _enqueue(self, event: Told, on_sent: Callable[[], None]) -> None:
         self.outbox.append(event)

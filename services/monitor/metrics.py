@@ -49,6 +49,8 @@ class MonitorMetrics:
         """Show the tables as they are now; only streams that changed are looked at."""
         for stream in control.take_changed():
             self._show(stream, control.tables.streams[stream])
+        for (stream, kind), count in control.take_drifted().items():
+            self.drifts.labels(stream, kind).inc(count)
         states = [life.state for life in control.lives.all()]
         for state in get_args(LifeState):
             self.alerts.labels(state).set(states.count(state))

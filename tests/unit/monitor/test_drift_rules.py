@@ -5,12 +5,14 @@ from collections import deque
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
 from headrace.contracts.statistics import WindowSummary, encode_summary
 from headrace.errors import Unusable
 from services.monitor import control, rulebook
 from services.monitor.domain.drifts import DriftWatch
 from services.monitor.domain.rules import DEFAULT_RULES
+from services.monitor.metrics import MonitorMetrics
 from tests.unit.monitor.told import HOUR, Plane, drift, drift_rule, kept
 
 
@@ -97,6 +99,27 @@ def test_what_concerns_a_model_ends_when_another_takes_its_place_and_the_next_ve
     reborn.champion = plane.champion
     reborn.recover([], kept(plane.alerts), kept([*moved, *again]))
     assert reborn.tell() == []
+
+
+def test_what_has_moved_is_counted_once_for_prometheus_and_not_again_after_a_restart():
+    events = kept([drift(0), drift(1, kind="data"), drift(1, kind="data"), drift(3)])
+
+    def counted(plane):
+        registry = CollectorRegistry()
+        metrics = MonitorMetrics(registry)
+        metrics.refresh(plane)
+        metrics.refresh(plane)
+        kinds = ("concept", "data")
+        name = "headrace_monitor_drifts_total"
+        return [registry.get_sample_value(name, {"stream": "s", "kind": kind}) for kind in kinds]
+
+    plane = Plane([drift_rule()])
+    for event in events:
+        plane.receive_drift(event)
+    assert counted(plane) == [2.0, 1.0]
+    reborn = Plane([drift_rule()])
+    reborn.recover([], [], events)
+    assert counted(reborn) == [None, None]
 
 
 def test_it_ends_when_the_streams_event_time_says_so_once():

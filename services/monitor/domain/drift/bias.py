@@ -47,8 +47,11 @@ LEAST = 20
 COMPARED = 4_096
 """Records of all groups that are kept, to see whether a change is one group's."""
 
-APART = 2.5
+APART = 3.5
 """Standard errors between a group's change and that of all others, beyond which it is the group's own."""
+
+LOOKS = (0, 64, 128, 256, 512, 1_024)
+"""Records after a group has moved at which it is looked at whether the others have moved alike."""
 
 FEW_BEFORE, FEW_AFTER = 32, 8
 """Fewer records of the others than these say nothing about whether they have changed too."""
@@ -65,6 +68,22 @@ class Standing(msgspec.Struct, frozen=True):
     rate: float
 
 
+class Doubt(msgspec.Struct):
+    """A group has moved; whether the others have too is to be seen.
+
+    at, since: records, of all groups, that decided it and with which it began. looks: that have been taken.
+    """
+
+    number: int
+    metric: int
+    at: int
+    since: int
+    before: float
+    after: float
+    evidence: float
+    looks: int = 0
+
+
 class BiasState(msgspec.Struct):
     """All of a watch that changes; plain JSON."""
 
@@ -74,6 +93,7 @@ class BiasState(msgspec.Struct):
     positions: list[list[Positions]]
     representation: DistributionState
     past: list[bytes]
+    doubts: list[Doubt]
 
 
 class Past:
@@ -84,7 +104,7 @@ class Past:
     ) -> None:
         self.which, self.truths, self.said, self.held = which, truths, said, held
 
-    def followed_by(self, which: Numbers, labels: bytes, answers: bytes) -> "Past":
+    def followed_by(self, which: NDArray[np.int64], labels: bytes, answers: bytes) -> "Past":
         """With a batch behind it."""
         return Past(
             np.concatenate([self.which, which.astype(np.int8)]),
@@ -144,6 +164,7 @@ class BiasWatch:
         self._watches: list[list[BernoulliWatch]] = []
         self._positions: list[list[Positions]] = []
         self._past = Past()
+        self._doubts: list[Doubt] = []
         self._mix = DistributionWatch("bias", [], [field], {field: self.share}, model=model)
         if stated is not None:
             self._mix.declare(field, stated)
@@ -160,7 +181,8 @@ class BiasWatch:
             for metric in range(len(METRICS)):
                 signal, about = past.signal(metric, len(groups))
                 places = np.flatnonzero((which == number) & about)
-                found += self._judge(number, metric, signal[places].tobytes(), places)
+                self._judge(number, metric, signal[places].tobytes(), places)
+        found += self._settled(self.index + len(groups))
         self.index += len(groups)
         self._past = past.newest()
         return sorted(found, key=lambda alarm: (alarm.index, alarm.group, alarm.subject))
@@ -193,31 +215,47 @@ class BiasWatch:
     def _watch(self) -> BernoulliWatch:
         return BernoulliWatch(self.share, factors=BOTH, reference=self.reference, rarer=LEAST)
 
-    def _judge(self, number: int, metric: int, signal: bytes, places: np.ndarray) -> list[Alarm]:
+    def _judge(self, number: int, metric: int, signal: bytes, places: np.ndarray) -> None:
+        """Note what has moved in a group."""
         watch, positions = self._watches[number][metric], self._positions[number][metric]
         before = positions.count
         positions.extend([self.index + place for place in places.tolist()])
-        return [
-            Alarm(
-                kind="bias", subject=METRICS[metric], method="likelihood-ratio",
-                index=self.index + int(places[crossing.at - before]), since=positions.of(crossing.since),
-                before=crossing.before, after=crossing.after, evidence=crossing.evidence, threshold=watch.threshold,
-                model=self.model, group=f"{self.field}={self._groups[number]}",
+        for crossing in watch.update(signal):
+            at = self.index + int(places[crossing.at - before])
+            since = positions.of(crossing.since)
+            self._doubts.append(
+                Doubt(number, metric, at, since, crossing.before, crossing.after, crossing.evidence)
             )
-            for crossing in watch.update(signal)
-            if self._is_its_own(number, metric, positions.of(crossing.since), int(places[crossing.at - before]))
-        ]  # fmt: skip
 
-    def _is_its_own(self, number: int, metric: int, since: int, place: int) -> bool:
-        """Whether what has changed in a group has not changed alike in the others, or nobody can tell.
+    def _settled(self, end: int) -> list[Alarm]:
+        """Look at what is in doubt, as far as records before `end` allow it; what is a group's own is told."""
+        found, left = [], []
+        for doubt in self._doubts:
+            while doubt.looks < len(LOOKS) and (at := doubt.at + LOOKS[doubt.looks]) < end:
+                doubt.looks += 1
+                if self._is_its_own(doubt, at):
+                    found.append(self._alarm(doubt, at))
+                    break
+            else:
+                if doubt.looks < len(LOOKS):
+                    left.append(doubt)
+        self._doubts = left
+        return found
 
-        since: the record with which it began. place: in the batch, of the record that decided it.
-        """
+    def _alarm(self, doubt: Doubt, at: int) -> Alarm:
+        return Alarm(
+            kind="bias", subject=METRICS[doubt.metric], method="likelihood-ratio", index=at, since=doubt.since,
+            before=doubt.before, after=doubt.after, evidence=doubt.evidence, threshold=self.share,
+            model=self.model, group=f"{self.field}={self._groups[doubt.number]}",
+        )  # fmt: skip
+
+    def _is_its_own(self, doubt: Doubt, at: int) -> bool:
+        """Whether, by record `at`, a group's change lies apart from that of the others, or nobody can tell."""
         past = self._past
-        end = past.held + place + 1
-        begin = min(max(past.held + since - self.index, 0), end - 1)
-        signal, about = past.signal(metric, len(past.which))
-        mine = past.which[:end] == number
+        end = past.held + at - self.index + 1
+        begin = min(max(past.held + doubt.since - self.index, 0), end - 1)
+        signal, about = past.signal(doubt.metric, len(past.which))
+        mine = past.which[:end] == doubt.number
         others = (past.which[:end] >= 0) & ~mine
         if not others.any():
             return False  # there is nobody to be treated unlike
@@ -247,6 +285,7 @@ class BiasWatch:
             self._positions,
             self._mix.state(),
             self._past.packed(),
+            list(self._doubts),
         )
 
     def resume(self, state: BiasState) -> None:
@@ -259,4 +298,5 @@ class BiasWatch:
                 watch.state = held
         self._positions = state.positions
         self._past = Past.unpacked(state.past)
+        self._doubts = list(state.doubts)
         self._mix.resume(state.representation)
