@@ -92,13 +92,12 @@ class ModelSlot:
         self, x: Features, entity: str, at: int, served: Features, y: Scalar, said: Answer | Prediction
     ) -> None:
         """The label of an observation that it was asked about: score what was said, learn."""
-        clock = self.clock
-        began = clock() if clock is not None else 0
+        began = self.clock() if self.clock is not None else 0
         self.settle(served, y, said)
         if self.plan is not None:
             self.plan.learn(x, entity, at, y)
-        if clock is not None:
-            self.ticks += clock() - began
+        if self.clock is not None:
+            self.ticks += self.clock() - began
 
     def served(self, x: Features, entity: str, at: int) -> Features:
         """The features this model sees for `x`; computed once and kept until the label comes."""

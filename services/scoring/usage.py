@@ -23,7 +23,7 @@ from headrace.processor import Message
 
 log = structlog.get_logger("headrace.scoring.usage")
 
-EVERY = 11
+EVERY = 23
 """Prime, so that what a model does now and then (every 4,000 examples a copy of itself) is not always missed."""
 SIZING_PART = 200
 """A state is sized again after this many times the work that sizing it took: half a percent."""
