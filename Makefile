@@ -8,6 +8,7 @@
 #   make chaos       five minutes of real faults on a running system   (make chaos SEED=7)
 #   make bench       how fast, against bare River, Faust and Quix Streams
 #   make bench-drift how soon drifts are seen, how often there is none  (ARGS="--quick")
+#   make bench-loop  what alarms, races and rollouts are worth          (ARGS="--data FOLDER")
 #   make format, make docs (its tables, the dashboards), make setup, make clean
 #
 # Everything lands in this folder (.tools, .venv). `.ci/setup` says how.
@@ -19,11 +20,11 @@ PYTHONS ?= python3.13 python3.12 python3.11 python3
 export PYTHONS
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast sim chaos format docs bench bench-drift setup clean
+.PHONY: help demo test test-fast sim chaos format docs bench bench-drift bench-loop setup clean
 .PHONY: check check-format check-lint check-imports check-types check-repository
 
 help:
-	@sed -n '3,11s/^# \{0,1\}//p' Makefile
+	@sed -n '3,12s/^# \{0,1\}//p' Makefile
 
 setup:
 	@.ci/setup all
@@ -77,6 +78,9 @@ bench: setup
 
 bench-drift: setup
 	@$(BIN)/python -m benchmarks.drift $(ARGS)
+
+bench-loop: setup
+	@$(BIN)/python -m benchmarks.loop $(ARGS)
 
 clean:
 	@rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
