@@ -68,9 +68,15 @@ class Asking:
         """Events whose time has not come, by stream the newest, and where they lie: reading begins there again."""
 
     def begin(
-        self, stream: str, ask: Ask, by: By, *, cause: str = "a person", event: str | None = None
+        self,
+        stream: str,
+        ask: Ask,
+        by: By,
+        *,
+        cause: str = "a person",
+        proposed: RetrainProposed | None = None,
     ) -> int:
-        """Begin a retraining; its number. cause: why, for people. event: which it answers.
+        """Begin a retraining; its number. cause: why, for people. proposed: the event that it answers.
 
         Raises `Unusable`, `Conflict`, `Absent`, `Transient`.
         """
@@ -106,10 +112,10 @@ class Asking:
             cause=cause,
             asked_by=by.name,
             environment=environment(),
-            forecast=forecast(race, self._measured(stream, champion), self._price),
+            forecast=forecast(race, self._measured(stream, champion), self._price, proposed),
             horizon_decisions=rules.check_horizon(ask.horizon_decisions),
         )
-        return self.store.begin(stream, retraining, by, event)
+        return self.store.begin(stream, retraining, by, None if proposed is None else proposed.id)
 
     def _champion(self, stream: str) -> VersionRow:
         for row, _ in self._registry.store.deployments(stream):
@@ -151,7 +157,7 @@ class Asking:
             return
         self._next_look = time.monotonic() + LOOK_SECONDS
         for stream, policy in self.policies.take_due():
-            self._begin_by_itself(stream, policy.ask, CLOCK, "every so often", None)
+            self._begin_by_itself(stream, policy.ask, CLOCK, "every so often")
         for stream, (_, proposed) in list(self._early.items()):
             if self._answer(proposed):
                 del self._early[stream]
@@ -179,7 +185,7 @@ class Asking:
         if self._is_busy(stream) or self._is_cooling(stream, policy):
             return False
         ask = msgspec.structs.replace(policy.ask, start=proposed.since) if proposed.since else policy.ask
-        self._begin_by_itself(stream, ask, EVENT, proposed.cause, proposed.id)
+        self._begin_by_itself(stream, ask, EVENT, proposed.cause, proposed)
         return True
 
     def _concerns_champion(self, proposed: RetrainProposed) -> bool:
@@ -198,9 +204,11 @@ class Asking:
         newest = self.store.all(stream, 1)
         return bool(newest) and now_ms() < newest[0].created_ms + 1000 * policy.cool_down_seconds
 
-    def _begin_by_itself(self, stream: str, ask: Ask, who: str, cause: str, event: str | None) -> None:
+    def _begin_by_itself(
+        self, stream: str, ask: Ask, who: str, cause: str, proposed: RetrainProposed | None = None
+    ) -> None:
         try:
-            number = self.begin(stream, ask, By(who, cause), cause=cause, event=event)
+            number = self.begin(stream, ask, By(who, cause), cause=cause, proposed=proposed)
             log.info("retraining", stream=stream, number=number, cause=cause)
         except Transient:
             raise

@@ -86,7 +86,10 @@ class TrialView(BaseModel):
 
 
 class ForecastView(BaseModel):
-    """What a retraining was expected to take when it began; null: not known. cost: at the price of then."""
+    """What a retraining was expected to take when it began; null: not known. cost: at the price of then.
+
+    lost: what the change that asked for it costs an event, in the measure of lost_of.
+    """
 
     cpu_seconds: float | None
     cost: float | None
@@ -94,6 +97,8 @@ class ForecastView(BaseModel):
     most_cost: float
     basis: str
     currency: str
+    lost: float | None
+    lost_of: str
 
 
 class WorthView(BaseModel):
@@ -196,6 +201,8 @@ def _forecast(said: Forecast) -> ForecastView:
         most_cost=said.cost(said.most_cpu_seconds) or 0.0,
         basis=said.basis,
         currency=said.price.currency,
+        lost=said.lost,
+        lost_of=said.lost_of,
     )
 
 

@@ -89,6 +89,8 @@ def test_what_has_moved_is_found_once_and_mended_by_itself(system: System) -> No
     assert done["cause"] == proposed.cause
     assert done["asked_by"] == "a retrain event"
     assert done["rollout"] is not None
+    assert done["forecast"]["lost_of"] == "error"
+    assert done["forecast"]["lost"] == pytest.approx(first.after - first.before)
     the_alert_has_ended(system)
 
 

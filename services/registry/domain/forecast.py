@@ -1,8 +1,9 @@
 """What a retraining is expected to take, said before it begins, and what its winner is expected to gain, said after.
 
 The cost: how many records the race will have its trials learn is known beforehand (the rungs say it), and how much
-processor time a record takes is taken from what was measured last on this stream. The gain: before the race nobody
-knows it. After it, champion and winner have answered the same labels, and the payoff says what each was worth.
+processor time a record takes is taken from what was measured last on this stream. The gain: before the race only that
+is known which was lost by the change that asked for it; as good a model as there was before would win it back. After
+it, champion and winner have answered the same labels, and the payoff says what each was worth.
 """
 
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from math import ceil
 
 import msgspec
 
+from headrace.contracts.events import RetrainProposed
 from headrace.contracts.payoff import Counts, Payoff, decisions, worth
 from headrace.contracts.usage import UsageReport
 from services.registry.domain.race import Race, Trial
@@ -27,13 +29,16 @@ class CpuPrice(msgspec.Struct, frozen=True):
 class Forecast(msgspec.Struct, frozen=True):
     """What was said before a race. cpu_seconds: that it should take; None: nothing was ever measured on the stream.
 
-    basis: where that comes from, in words. most_cpu_seconds: that its limits allow. price: of that time.
+    basis: where that comes from, in words. most_cpu_seconds: that its limits allow. price: of that time. lost: what
+    the change that asked for it costs an event, in the measure of `lost_of`; None: nothing asked that knows.
     """
 
     cpu_seconds: float | None
     most_cpu_seconds: float
     basis: str
     price: CpuPrice
+    lost: float | None = None
+    lost_of: str = ""
 
     def cost(self, cpu_seconds: float | None) -> float | None:
         """Of so much processor time, at the price of then."""
@@ -51,13 +56,22 @@ class Gain(msgspec.Struct, frozen=True):
         return (self.winner - self.champion) * horizon_decisions
 
 
-def forecast(race: Race, per_record: tuple[float, str] | None, price: CpuPrice) -> Forecast:
-    """What a race will take. per_record: processor seconds that a record took, and where; None: not known."""
+def forecast(
+    race: Race,
+    per_record: tuple[float, str] | None,
+    price: CpuPrice,
+    proposed: RetrainProposed | None = None,
+) -> Forecast:
+    """What a race will take, and may gain. per_record: processor seconds a record took, and where; None: not known.
+
+    proposed: the event that asks for it.
+    """
     most = len(race.trials) * race.limits.cpu_seconds
-    if per_record is None:
-        return Forecast(None, most, "", price)
-    seconds, basis = per_record
-    return Forecast(min(most, records_to_learn(race) * seconds), most, basis, price)
+    seconds, basis = per_record or (None, "")
+    expected = None if seconds is None else min(most, records_to_learn(race) * seconds)
+    if proposed is None or proposed.before is None or proposed.after is None:
+        return Forecast(expected, most, basis, price)
+    return Forecast(expected, most, basis, price, proposed.after - proposed.before, proposed.subject)
 
 
 def records_to_learn(race: Race) -> int:
