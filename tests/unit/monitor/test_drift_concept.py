@@ -85,6 +85,16 @@ def test_a_reversed_concept_is_seen_by_all_three_dated_and_told_once():
         assert 3_000 <= found[0].index < 3_300
 
 
+def test_after_its_alarm_a_model_learns_anew_and_what_is_worse_still_is_told_again():
+    first, second = outcomes(seed=1, begins=3_000, count=3_000), outcomes(seed=2, begins=3_000, count=3_000)
+    random = (np.random.default_rng(3).random(3_000) < 0.5).astype(np.uint8)
+    third = outcomes(seed=4, begins=0, count=600)
+    labels, answers, scores = (np.concatenate(held) for held in zip(first, second, third, strict=True))
+    labels[3_000:6_000] = random
+    alarms = told(watch(), (labels, answers, scores), 0, 6_600)
+    assert [alarm.index // 3_000 for alarm in alarms] == [1, 2]
+
+
 @pytest.mark.parametrize("sticky", [0.0, 0.8])
 def test_errors_that_do_not_change_alarm_no_oftener_than_the_budget_allows(sticky):
     alarms = 0
