@@ -47,6 +47,7 @@ def _nulls(quick: bool) -> Any:
     return {
         "normal": nulls.made_up(seeds, count, budgets, say),
         "zero_one": nulls.zero_one(seeds, count if quick else 500_000, budgets, say),
+        "scores": nulls.scores(seeds // 2, 2 * count, budgets, say),
         "real": nulls.real(seeds, budgets, (1, 50, 250), say),
         "river": nulls.rivers(1 if quick else 3, count, say),
     }

@@ -11,6 +11,8 @@ from scipy.stats import chi2
 
 from benchmarks.drift import tables
 from services.monitor.domain.drift.bernoulli import BOTH, RISES, BernoulliWatch
+from services.monitor.domain.drift.concept import ConceptWatch
+from services.monitor.domain.drift.concept import binary as binary_of
 from services.monitor.domain.drift.data import DataWatch
 
 Say = Callable[..., None]
@@ -86,6 +88,32 @@ def _sticky(rate: float, sticky: float, count: int, rng: np.random.Generator) ->
     stays[0] = False
     origin = np.maximum.accumulate(np.where(stays, 0, np.arange(count)))
     return drawn[origin].astype(np.uint8).tobytes()
+
+
+TRUTHS: dict[str, Callable[[Any], Any]] = {
+    "calibrated": lambda scores: scores,
+    "bent": lambda scores: 0.2 + 0.6 * scores**2,
+    "too sure": lambda scores: 0.5 + 0.6 * (scores - 0.5),
+}
+
+
+def scores(seeds: int, count: int, budgets: tuple[float, ...], say: Say) -> dict[str, Any]:
+    """Calibration and log loss of models that do not learn, well calibrated and not."""
+    found: dict[str, Any] = {}
+    for truth, chance in TRUTHS.items():
+        for statistic in ("calibration", "log_loss"):
+            for budget in budgets:
+                alarms = 0
+                for seed in range(seeds):
+                    rng = np.random.default_rng(seed)
+                    said = rng.beta(0.6, 0.6, count)
+                    labels = (rng.random(count) < chance(said)).astype(np.uint8).tobytes()
+                    watch = ConceptWatch("binary", {statistic: budget})
+                    alarms += len(watch.update(binary_of(labels, labels, said)))
+                name = f"{truth}, {statistic}, 1 in {budget:,.0f}"
+                found[name] = interval(alarms, seeds * count, budget)
+                say(name, found[name])
+    return found
 
 
 def real(seeds: int, budgets: tuple[float, ...], blocks: tuple[int, ...], say: Say) -> dict[str, Any]:

@@ -23,7 +23,8 @@ LARGEST = 6.0
 REMEMBERED = 64
 LONGEST = 500.0
 ROUNDS = 12
-"""Newton steps to fit the line."""
+LONGEST_STEP = 2.0
+"""Newton steps to fit the line, and how far one may go."""
 
 
 class CalibrationState(msgspec.Struct):
@@ -200,5 +201,6 @@ def _fitted(logits: Floats, truths: Floats) -> Floats:
         said = _chance(line @ design)
         slope = design @ (truths - said) - (line - [0.0, 1.0])
         curve = (design * (said * (1.0 - said))) @ design.T + np.eye(2)
-        line = line + np.linalg.solve(curve, slope)
+        step = np.linalg.solve(curve, slope)
+        line = line + step / max(1.0, float(np.abs(step).max()) / LONGEST_STEP)
     return line
