@@ -73,6 +73,16 @@ def test_a_small_group_is_said_not_to_be_judged():
     assert large.rate == pytest.approx(0.2, abs=0.03)
 
 
+def test_after_a_restart_everybody_is_learnt_anew_before_he_is_judged():
+    data = replay()
+    made = BiasWatch("g", 1e4)
+    told(made, data, 0, CHANGES)
+    assert any(each.judged for each in made.standing())
+    made.restart()
+    assert not any(each.judged for each in made.standing())
+    assert told(made, data, CHANGES, COUNT) == []
+
+
 def test_groups_beyond_the_bound_are_not_judged_and_harm_nothing():
     made = BiasWatch("g", 1e4)
     groups = [f"g{at % 20}" for at in range(4_000)]

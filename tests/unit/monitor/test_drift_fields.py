@@ -119,6 +119,15 @@ def test_after_its_alarm_a_field_learns_anew_and_the_others_go_on():
     assert 9_000 <= alarms[1].index < 9_200
 
 
+def test_after_a_restart_what_comes_is_the_new_reference():
+    columns = normal(3, 6_000, 4)
+    columns["f1"][3_000:] += 3
+    made = DataWatch(list(columns), [], 1e5)
+    assert made.update(piece(columns, 0, 3_000), 3_000) == []
+    made.restart()
+    assert made.update(piece(columns, 3_000, 6_000), 3_000) == []
+
+
 def test_a_models_scores_and_answers_are_watched_by_task():
     rng = np.random.default_rng(1)
     scores = np.concatenate([rng.beta(2, 5, 4_000), rng.beta(3, 3, 2_000)])

@@ -187,6 +187,13 @@ class BiasWatch:
         self._past = past.newest()
         return sorted(found, key=lambda alarm: (alarm.index, alarm.group, alarm.subject))
 
+    def restart(self) -> None:
+        """Forget all references, as when another version of the model has begun to answer."""
+        for watches in self._watches:
+            for watch in watches:
+                watch.restart()
+        self._mix.restart()
+
     def standing(self) -> list[Standing]:
         """What is known of each group and metric, and whether that is enough to judge it."""
         return [

@@ -55,6 +55,12 @@ class DataWatch:
             found += self.pairs.update(numbers, count)
         return sorted(found, key=lambda alarm: alarm.index)
 
+    def restart(self) -> None:
+        """Forget all references: what comes next is a new one."""
+        self.fields.restart()
+        if self.pairs is not None:
+            self.pairs.restart()
+
     def state(self) -> DataState:
         """All of it, to go on from elsewhere."""
         return DataState(self.fields.state(), self.pairs.state() if self.pairs is not None else None)
