@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import Unusable
@@ -56,6 +56,7 @@ def test_a_models_alarms_and_state_do_not_depend_on_how_its_outcomes_are_cut(len
 
 
 @settings(max_examples=15, deadline=None)
+@example(1_024)  # the reference has just become whole
 @given(st.integers(0, COUNT))
 def test_a_restored_watch_goes_on_as_the_one_that_was_saved(cut):
     data = outcomes()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.monitor.domain.drift import effects
@@ -46,6 +46,7 @@ def test_alarms_and_state_do_not_depend_on_how_records_are_cut(lengths):
 
 
 @settings(max_examples=10, deadline=None)
+@example(1_600)  # the reference has just become whole
 @given(st.integers(0, COUNT))
 def test_a_restored_watch_goes_on_as_the_one_that_was_saved(cut):
     columns = mixed()

@@ -253,6 +253,7 @@ class DistributionWatch:
             edges, last = self._edges[row : row + 1], self._last[row : row + 1]
             sorted_in = np.stack([cells.sort_numbers(edges, last, block[None])[0] for block in values])
             sums = np.stack([_sums(block[None], 1)[0] for block in values])
+            self._reference[row] = 0.0  # no longer needed, and a state holds nothing that has no use
         else:
             place = row - len(self.numeric)
             self._layouts[row] = cells.of_categories(self._raw[place])
