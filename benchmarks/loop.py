@@ -183,7 +183,7 @@ def live(name: str, rows: Sequence[Row], rate: float) -> dict[str, Any]:
 def begin(client: Client, name: str, rows: Sequence[Row]) -> None:
     """The stream, the plain model on it, and the policy."""
     fields = [Field("row", "string"), Field("at", "time")] + [Field(field, "number") for field in rows[0][0]]
-    contract = StreamContract(name, "binary", fields, label=LabelSpec("y"), id="row", event_time="at")
+    contract = StreamContract(name, "binary", fields, label=LabelSpec("truth"), id="row", event_time="at")
     client.create_stream(odcs.dump(contract))
     client.create_model("plain", PLAIN)
     client.deploy(name, "plain")
@@ -198,7 +198,7 @@ def stream_in(client: Client, name: str, rows: Sequence[Row], rate: float) -> No
         for number, (x, y) in enumerate(rows[start : start + CHUNK_ROWS], start):
             at = EPOCH_MS + 1000 * number
             lines.append(json.dumps({"row": str(number), "at": at, **x}).encode())
-            lines.append(json.dumps({"type": "label", "id": str(number), "y": y, "at": at + 500}).encode())
+            lines.append(json.dumps({"type": "label", "id": str(number), "truth": y, "at": at + 500}).encode())
         refused = client.publish(name, lines, "events").rejected
         assert not refused, refused[0]
         time.sleep(max(0.0, began + (start + CHUNK_ROWS) / rate - time.monotonic()))

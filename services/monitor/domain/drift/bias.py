@@ -44,13 +44,13 @@ LEAST = 20
 """And so many of the rarer value."""
 
 
-COMPARED = 4_096
+COMPARED = 8_192
 """Records of all groups that are kept, to see whether a change is one group's."""
 
 APART = 3.5
 """Standard errors between a group's change and that of all others, beyond which it is the group's own."""
 
-LOOKS = (0, 64, 128, 256, 512, 1_024)
+LOOKS = (0, 64, 128, 256, 512, 1_024, 2_048, 4_096)
 """Records after a group has moved at which it is looked at whether the others have moved alike."""
 
 FEW_BEFORE, FEW_AFTER = 32, 8
