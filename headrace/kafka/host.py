@@ -112,7 +112,7 @@ class KafkaHost:
         )
         self._observe = observe
         self._carrier = None if traces is None else Carrier(traces, identify)
-        self._meter = Meter(settings.bootstrap, settings.instance, metrics or CollectorRegistry())
+        self._meter = Meter(settings.bootstrap, metrics or CollectorRegistry())
         self._subscribed: frozenset[str] = frozenset()
         # librdkafka 2.16 aborts the process when a subscription changes while it rejoins after a lost session, so a
         # change waits for the assignment that ends the rebalance (after our own change, not longer than patience).

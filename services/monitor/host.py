@@ -28,7 +28,7 @@ def build_host(
     settings: MonitorSettings,
     follower: RegistryFollower,
     observe: Callable[[str, int, int], None],
-    metrics: CollectorRegistry,
+    metrics: CollectorRegistry | None = None,
     traces: "Traces | None" = None,
 ) -> KafkaHost:
     """The host that summarises and watches every stream the registry knows.

@@ -72,7 +72,7 @@ def test_a_broker_that_goes_and_comes_back_is_seen(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("headrace.kafka.meter.ANSWER_SECONDS", 1.0)
     registry = CollectorRegistry()
     broker = EmbeddedBroker(tmp_path / "broker", cache=jars())
-    meter = Meter(broker.start().bootstrap_servers, "test", registry)
+    meter = Meter(broker.start().bootstrap_servers, registry)
 
     def shows(value: int) -> bool:
         return registry.get_sample_value("headrace_kafka_reachable") == value
