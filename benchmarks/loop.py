@@ -198,7 +198,9 @@ def stream_in(client: Client, name: str, rows: Sequence[Row], rate: float) -> No
         for number, (x, y) in enumerate(rows[start : start + CHUNK_ROWS], start):
             at = EPOCH_MS + 1000 * number
             lines.append(json.dumps({"row": str(number), "at": at, **x}).encode())
-            lines.append(json.dumps({"type": "label", "id": str(number), "truth": y, "at": at + 500}).encode())
+            lines.append(
+                json.dumps({"type": "label", "id": str(number), "truth": y, "at": at + 500}).encode()
+            )
         refused = client.publish(name, lines, "events").rejected
         assert not refused, refused[0]
         time.sleep(max(0.0, began + (start + CHUNK_ROWS) / rate - time.monotonic()))

@@ -27,6 +27,7 @@ from headrace.kafka.admin import client_settings, is_fatal
 from headrace.kafka.backfill import OUT_OF_RANGE, Backfill
 from headrace.kafka.carrying import Carrier, Identify
 from headrace.kafka.checkpoints import Checkpoints
+from headrace.kafka.membership import Membership
 from headrace.kafka.meter import Meter
 from headrace.kafka.transactions import Transactions
 from headrace.processor import Batch, Outputs, Processor
@@ -41,9 +42,7 @@ log = structlog.get_logger("headrace.host")
 
 T = TypeVar("T")
 
-SUBSCRIBE_SECONDS = 20.0
-"""How long a change of subscription waits for the assignment that the one before it must bring."""
-
+METADATA_SECONDS = 3
 RETRY_SECONDS = 1.0
 
 FIRST_BATCH_RECORDS = 500
@@ -114,10 +113,7 @@ class KafkaHost:
         self._carrier = None if traces is None else Carrier(traces, identify)
         self._meter = Meter(settings.bootstrap, metrics or CollectorRegistry())
         self._subscribed: frozenset[str] = frozenset()
-        # librdkafka 2.16 aborts the process when a subscription changes while it rejoins after a lost session, so a
-        # change waits for the assignment that ends the rebalance (after our own change, not longer than patience).
-        self._rejoining = False
-        self._patience_ends = 0.0
+        self._membership = Membership()
         # A static member that is back within its session is given what it had, whatever it subscribes to now, and
         # nobody tells it of topics made meanwhile. Only a subscription that changes once more makes the group look:
         # after the first assignment, to what was given and back. None before it, empty once that is done.
@@ -128,6 +124,7 @@ class KafkaHost:
         self._rebuild = False
         self._limit = FIRST_BATCH_RECORDS
         self._consumer = Consumer(self._consumer_settings())
+        self._history = history
         self._backfill = Backfill(self._consumer, history)
         self._transactions = Transactions(
             self._producer_settings(), f"{settings.group}-{settings.instance}", settings.member
@@ -294,15 +291,16 @@ class KafkaHost:
     # -- assignment -------------------------------------------------------------------------------------------------
 
     def _follow_topics(self) -> None:
+        if self._membership.is_stuck(self._consumer):
+            self._begin_anew()
         wanted = frozenset(self._topics())
         if self._given and self._subscribed == wanted != self._given:
             wanted = self._given  # and in the next turn what is wanted
-        settled = not self._rejoining and time.monotonic() >= self._patience_ends
-        if wanted != self._subscribed and settled:
+        if wanted != self._subscribed and self._membership.is_settled:
             if self._given is not None:
                 self._given = frozenset()
             self._subscribed = wanted
-            self._patience_ends = time.monotonic() + SUBSCRIBE_SECONDS
+            self._membership.subscribed()
             if wanted:
                 self._consumer.subscribe(
                     sorted(wanted),
@@ -311,10 +309,19 @@ class KafkaHost:
                     on_lost=self._on_lost,
                 )
 
+    def _begin_anew(self) -> None:
+        """Join the group with another client, which takes this process's place over from the one before."""
+        log.warning("the client does not come back into its group: another takes its place")
+        given_up, self._consumer = self._consumer, Consumer(self._consumer_settings())
+        threading.Thread(target=given_up.close, daemon=True).start()  # it may take its time
+        self._backfill = Backfill(self._consumer, self._history)
+        self._membership, self._subscribed, self._given = Membership(), frozenset(), None
+
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """Build the processors of newly assigned partitions; runs inside `consume`, on the host's thread."""
-        self._rejoining = False
-        self._patience_ends = 0.0
+        if consumer is not self._consumer:  # given up, and closing on a thread of its own
+            return
+        self._membership.assigned()
         if self._given is None:
             self._given = frozenset(partition.topic for partition in partitions)
         self.ready.clear()
@@ -333,10 +340,13 @@ class KafkaHost:
         consumer.incremental_assign(starts)
 
     def _on_lost(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        self._rejoining = True
+        if consumer is self._consumer:
+            self._membership.lost()
         self._on_revoke(consumer, partitions)
 
     def _on_revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
         self._settle()  # the next owner starts from what is committed
         places = [(partition.topic, partition.partition) for partition in partitions]
         self._backfill.drop(places)
@@ -404,6 +414,8 @@ class KafkaHost:
             "enable.auto.commit": False,
             "auto.offset.reset": "error" if self.settings.whole_log else "earliest",
             "isolation.level": "read_committed",
+            # A topic that the broker does not know yet when it is subscribed to would else be seen after five minutes.
+            "topic.metadata.refresh.interval.ms": METADATA_SECONDS * 1000,
             "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 10,  # a full queue is soon emptied; the default second would starve the fold
             "queued.min.messages": 50_000,

@@ -134,6 +134,7 @@ ELSEWHERE = {
     "services.monitor.domain.detecting.PredictionDetector": "the summariser's, and resumed by it",
     "services.monitor.domain.drift.bernoulli.BernoulliWatch": "tests/unit/monitor/test_drift_concept.py",
     "services.monitor.domain.drift.bias.BiasWatch": "tests/unit/monitor/test_drift_bias.py",
+    "services.monitor.domain.drift.bias.Past": "BiasWatch's",
     "services.monitor.domain.drift.calibration.CalibrationWatch": "tests/unit/monitor/test_drift_concept.py",
     "services.monitor.domain.drift.concept.ConceptWatch": "tests/unit/monitor/test_drift_concept.py",
     "services.monitor.domain.drift.data.DataWatch": "tests/unit/monitor/test_drift_fields.py",

@@ -22,7 +22,7 @@ PAYOFF = read_payoff({"tp": 10.0, "fp": -1.0, "tn": 0.0, "fn": -5.0}, "binary")
 
 def begun(trials, limits=Limits(cpu_seconds=100.0)):  # noqa: B008  # it is frozen
     made = [Trial(number, {"n": number}, f"d{number}", reference=number == 0) for number in range(trials)]
-    return races.begun("binary", {"0": (100, 1_000), "1": (0, 900)}, made, limits=limits)
+    return races.begun("binary", {"0": (100, 1_000), "1": (0, 900)}, made, limits=limits, least_rung=1)
 
 
 def run(race, cost_a_record=0.0, counts=None):

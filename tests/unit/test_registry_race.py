@@ -19,7 +19,7 @@ def trials(count: int) -> list[Trial]:
 
 
 def begun(count: int, spans: dict[str, tuple[int, int]] | None = None, eta: int = 3) -> Race:
-    return races.begun("binary", spans or {"0": (0, 8100)}, trials(count), eta=eta)
+    return races.begun("binary", spans or {"0": (0, 8100)}, trials(count), eta=eta, least_rung=1)
 
 
 def run(race: Race, quality: list[float], order: list[int]) -> Race:
@@ -41,6 +41,16 @@ def test_one_in_three_goes_on_and_the_reference_always_does() -> None:
     assert race.winner.number == 3
     assert race.reference is not None
     assert race.reference.state == "out"
+
+
+def test_on_a_short_stretch_all_run_to_the_end_at_once() -> None:
+    def rungs(length: int) -> tuple[float, ...]:
+        return races.begun("binary", {"0": (0, length)}, trials(10)).rungs
+
+    assert rungs(5_999) == (1.0,)
+    assert rungs(6_000) == pytest.approx((1 / 3, 1.0))
+    assert rungs(18_000) == pytest.approx((1 / 9, 1 / 3, 1.0))
+    assert rungs(10**9) == pytest.approx((1 / 9, 1 / 3, 1.0))
 
 
 @given(st.permutations(range(7)), st.lists(st.floats(0, 1), min_size=7, max_size=7, unique=True))

@@ -23,6 +23,10 @@ State = Literal["racing", "out", "stopped", "won"]
 """stopped: over a limit, or broken; `why` says so."""
 
 
+LEAST_RUNG = 2_000
+"""Offsets, at least, of the first rung; a shorter one would say little for its price."""
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What each trial may take, over all its rungs; beyond it the trial is stopped."""
 
@@ -111,8 +115,9 @@ def begun(
     *,
     eta: int = 3,
     limits: Limits = Limits(),  # noqa: B008  # it is frozen
+    least_rung: int = LEAST_RUNG,
 ) -> Race:
-    """A race that has just begun. Raises `Unusable` if it cannot be run."""
+    """A race that has just begun. least_rung: offsets of the first rung. Raises `Unusable` if it cannot be run."""
     if not 2 <= eta <= 10:
         raise Unusable("one in 2 to one in 10 goes on", where="eta")
     for name in ("cpu_seconds", "wall_seconds", "memory_mb"):
@@ -121,7 +126,9 @@ def begun(
     if not any(start < end for start, end in spans.values()):
         raise Unusable("the log holds nothing there to learn from", where="from")
     cuts, left = 0, sum(not trial.reference for trial in trials)
-    while left > 1:
+    length = sum(end - start for start, end in spans.values())
+    # A step costs a process: on a short stretch it is quicker to let all of them run to the end.
+    while left > 1 and length / eta ** (cuts + 1) >= least_rung:
         left, cuts = ceil(left / eta), cuts + 1
     rungs = tuple(float(eta) ** -cut for cut in range(cuts, 0, -1))
     return Race(task, spans, (*rungs, 1.0), tuple(trials), eta, limits)
