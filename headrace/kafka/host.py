@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from headrace.errors import Fatal, Transient
 from headrace.history import History
 from headrace.kafka.admin import client_settings, is_fatal
+from headrace.kafka.arrivals import by_place
 from headrace.kafka.backfill import OUT_OF_RANGE, Backfill
 from headrace.kafka.carrying import Carrier, Identify
 from headrace.kafka.checkpoints import Checkpoints
@@ -77,6 +78,11 @@ class HostSettings:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def client(self) -> str:
+        """The clients' name: no other process has it."""
+        return f"{self.group}-{self.instance}"
+
+    @property
     def member(self) -> str:
         """Who ran into an error, for its text."""
         return f"{self.group}, instance {self.instance}"
@@ -113,7 +119,7 @@ class KafkaHost:
         self._carrier = None if traces is None else Carrier(traces, identify)
         self._meter = Meter(settings.bootstrap, metrics or CollectorRegistry())
         self._subscribed: frozenset[str] = frozenset()
-        self._membership = Membership()
+        self._membership = Membership(settings.bootstrap, settings.group, settings.client)
         # A static member that is back within its session is given what it had, whatever it subscribes to now, and
         # nobody tells it of topics made meanwhile. Only a subscription that changes once more makes the group look:
         # after the first assignment, to what was given and back. None before it, empty once that is done.
@@ -126,9 +132,7 @@ class KafkaHost:
         self._consumer = Consumer(self._consumer_settings())
         self._history = history
         self._backfill = Backfill(self._consumer, history)
-        self._transactions = Transactions(
-            self._producer_settings(), f"{settings.group}-{settings.instance}", settings.member
-        )
+        self._transactions = Transactions(self._producer_settings(), settings.client, settings.member)
         self.ready = threading.Event()
         """Set while every assigned partition is past its recovery."""
 
@@ -172,7 +176,7 @@ class KafkaHost:
                 return
             if self._carrier is not None:
                 self._carrier.look(messages)
-            batches = _by_place(messages)
+            batches = by_place(messages)
             batches |= self._backfill.batches(self._runs, frozenset(batches))
             if batches:
                 started = time.perf_counter()
@@ -209,6 +213,8 @@ class KafkaHost:
         limit = min(self._limit, self.settings.batch_records)
         first: list[Any] = self._consumer.consume(1, 0.0 if self._backfill else self.settings.idle_seconds)
         more = self._consumer.consume(limit - 1, 0.0) if first and limit > 1 else []
+        if first:
+            self._membership.heard()
         good = []
         for message in (*first, *more):
             error = message.error()
@@ -291,7 +297,7 @@ class KafkaHost:
     # -- assignment -------------------------------------------------------------------------------------------------
 
     def _follow_topics(self) -> None:
-        if self._membership.is_stuck(self._consumer):
+        if self._subscribed and self._membership.is_gone():
             self._begin_anew()
         wanted = frozenset(self._topics())
         if self._given and self._subscribed == wanted != self._given:
@@ -310,12 +316,14 @@ class KafkaHost:
                 )
 
     def _begin_anew(self) -> None:
-        """Join the group with another client, which takes this process's place over from the one before."""
+        """Join the group with another client: the one before has lost its place and does not come back."""
         log.warning("the client does not come back into its group: another takes its place")
         given_up, self._consumer = self._consumer, Consumer(self._consumer_settings())
         threading.Thread(target=given_up.close, daemon=True).start()  # it may take its time
         self._backfill = Backfill(self._consumer, self._history)
-        self._membership, self._subscribed, self._given = Membership(), frozenset(), None
+        self._runs.clear()
+        self._membership.assigned()
+        self._subscribed, self._given = frozenset(), None
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         """Build the processors of newly assigned partitions; runs inside `consume`, on the host's thread."""
@@ -403,7 +411,7 @@ class KafkaHost:
 
     def _consumer_settings(self) -> dict[str, Any]:
         return {
-            **client_settings(self.settings.bootstrap, f"{self.settings.group}-{self.settings.instance}"),
+            **client_settings(self.settings.bootstrap, self.settings.client),
             "group.id": self.settings.group,
             "group.instance.id": self.settings.instance,
             "partition.assignment.strategy": "cooperative-sticky",
@@ -425,26 +433,9 @@ class KafkaHost:
 
     def _producer_settings(self) -> dict[str, Any]:
         return {
-            **client_settings(self.settings.bootstrap, f"{self.settings.group}-{self.settings.instance}"),
+            **client_settings(self.settings.bootstrap, self.settings.client),
             "transaction.timeout.ms": self.settings.transaction_seconds * 1000,
             "linger.ms": 5,
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 2_000_000,
         }
-
-
-def _by_place(messages: list[Any]) -> dict[Place, Batch]:
-    """Sort a consumed run of messages into columns by partition, keeping each partition's order."""
-    grouped: dict[Place, list[Any]] = {}
-    for message in messages:
-        grouped.setdefault((message.topic(), message.partition()), []).append(message)
-    return {
-        place: Batch(
-            place[0],
-            place[1],
-            [message.offset() for message in run],
-            [message.key() for message in run],
-            [message.value() for message in run],
-        )
-        for place, run in grouped.items()
-    }

@@ -3,28 +3,37 @@
 librdkafka 2.16 aborts the process when a subscription changes while it rejoins after a lost session, so a change waits
 for the assignment that ends the rebalance (after our own change, not longer than `SUBSCRIBE_SECONDS`). And it has been
 seen never to come back at all: after an outage longer than the session, about one time in ten on a busy machine, it
-polled for ever and was given nothing. Only another client helps then.
+polled for ever, was told of nothing and was given nothing. The client cannot say so, but the group's coordinator knows
+its members. So a consumer that hears nothing is looked for there; only another client helps if it is missing.
 """
 
 import time
 from typing import Any
 
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from headrace.kafka.admin import client_settings
 
 SUBSCRIBE_SECONDS = 20.0
 """How long a change of subscription waits for the assignment that the one before it must bring."""
-REJOIN_SECONDS = 15.0
-"""After so long without a place the client is given up, if the broker answers it."""
+LOOK_SECONDS = 8.0
+"""Without a record for so long, a consumer is looked for in its group."""
+MISSED_LOOKS = 2
+"""So often in a row it is missed before it is given up: it may be joining just now."""
 ANSWER_SECONDS = 1.0
 
 
 class Membership:
-    """Of one consumer, for its thread."""
+    """Of one consumer, for its thread. client: its `client.id`, of which there is one in the group."""
 
-    def __init__(self) -> None:
+    def __init__(self, bootstrap: str, group: str, client: str) -> None:
+        self._bootstrap, self._group, self._client = bootstrap, group, client
         self._lost = False
         self._subscribed_until = 0.0
-        self._patience_ends = 0.0
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._missed = 0
+        self._admin: Any = None
 
     @property
     def is_settled(self) -> bool:
@@ -38,19 +47,30 @@ class Membership:
     def assigned(self) -> None:
         """The group has given this consumer its partitions."""
         self._lost, self._subscribed_until = False, 0.0
+        self.heard()
 
     def lost(self) -> None:
         """The session is over."""
         self._lost = True
-        self._patience_ends = time.monotonic() + REJOIN_SECONDS
 
-    def is_stuck(self, consumer: Any) -> bool:
-        """Whether the way back has taken too long though the broker answers."""
-        if not self._lost or time.monotonic() < self._patience_ends:
+    def heard(self) -> None:
+        """The consumer has been given something."""
+        self._next_look, self._missed = time.monotonic() + LOOK_SECONDS, 0
+
+    def is_gone(self) -> bool:
+        """Whether the group does not know this consumer, which has heard nothing for long. Asks the broker then."""
+        if time.monotonic() < self._next_look:
             return False
-        self._patience_ends = time.monotonic() + REJOIN_SECONDS
-        try:
-            consumer.list_topics(timeout=ANSWER_SECONDS)
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._missed = 0 if self._client in self._members() else self._missed + 1
+        return self._missed >= MISSED_LOOKS
+
+    def _members(self) -> set[str]:
+        """Clients in the group; while nobody answers, this one is believed to be there."""
+        if self._admin is None:
+            self._admin = AdminClient(client_settings(self._bootstrap, f"{self._client}-membership"))
+        try:  # the newer call, describe_consumer_groups, aborts the process when a broker goes away under it
+            groups = self._admin.list_groups(self._group, timeout=ANSWER_SECONDS)
         except KafkaException:
-            return False
-        return True
+            return {self._client}
+        return {member.client_id for group in groups for member in group.members}

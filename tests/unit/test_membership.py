@@ -1,21 +1,27 @@
-"""A consumer that does not come back into its group is given up, but never while the broker is away."""
+"""A consumer that its group has forgotten is given up, but never while nobody can tell."""
+
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from headrace.kafka import membership as module
-from headrace.kafka.membership import REJOIN_SECONDS, SUBSCRIBE_SECONDS, Membership
+from headrace.kafka.membership import LOOK_SECONDS, SUBSCRIBE_SECONDS, Membership
 
 
-class Client:
-    """Stands in for the consumer: the broker answers it, or does not."""
+class Admin:
+    """Stands in for the broker: who is in the group, or that nobody answers."""
 
-    answers = True
+    def __init__(self):
+        self.members, self.away, self.asked = ["me", "other"], False, 0
 
-    def list_topics(self, timeout):
+    def list_groups(self, group, timeout):
+        assert group == "g"
         assert 0 < timeout < 5
-        if not self.answers:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        self.asked += 1
+        if self.away:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return [SimpleNamespace(members=[SimpleNamespace(client_id=one) for one in self.members])]
 
 
 @pytest.fixture
@@ -25,8 +31,15 @@ def clock(monkeypatch):
     return clock
 
 
+@pytest.fixture
+def admin(monkeypatch):
+    made = Admin()
+    monkeypatch.setattr(module, "AdminClient", lambda _: made)
+    return made
+
+
 def test_a_subscription_changes_when_the_one_before_it_has_settled_or_long_enough_has_passed(clock):
-    membership = Membership()
+    membership = Membership("b", "g", "me")
     assert membership.is_settled
     membership.subscribed()
     assert not membership.is_settled
@@ -40,20 +53,33 @@ def test_a_subscription_changes_when_the_one_before_it_has_settled_or_long_enoug
     assert not membership.is_settled  # changing it now would end the process
 
 
-def test_who_does_not_come_back_is_given_up_once_the_broker_answers(clock):
-    membership, client = Membership(), Client()
-    clock[0] += 1_000
-    assert not membership.is_stuck(client)  # it has not lost its place
-    membership.lost()
-    clock[0] += REJOIN_SECONDS - 0.1
-    assert not membership.is_stuck(client)
-    clock[0] += 0.1
-    client.answers = False
-    assert not membership.is_stuck(client)
-    client.answers = True
-    assert not membership.is_stuck(client)  # the broker has its time again
-    clock[0] += REJOIN_SECONDS
-    assert membership.is_stuck(client)
-    membership.assigned()
-    clock[0] += 1_000
-    assert not membership.is_stuck(client)
+def test_who_is_missed_twice_in_a_row_is_gone_and_who_hears_something_is_not_looked_for(clock, admin):
+    membership = Membership("b", "g", "me")
+
+    def look():
+        clock[0] += LOOK_SECONDS
+        return membership.is_gone()
+
+    assert not membership.is_gone()
+    assert admin.asked == 0
+    assert not look()
+    admin.members = ["other"]
+    assert not look()
+    admin.members = ["me"]
+    assert not look()  # it was joining
+    admin.members = []
+    assert not look()
+    admin.away = True
+    assert not look()  # nobody can tell, and it begins again
+    admin.away = False
+    assert not look()
+    membership.heard()
+    assert not look()
+    assert look()
+
+    clock[0] += LOOK_SECONDS - 0.1
+    membership.heard()
+    asked = admin.asked
+    clock[0] += LOOK_SECONDS - 0.1
+    assert not membership.is_gone()
+    assert admin.asked == asked
