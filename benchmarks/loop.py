@@ -130,29 +130,36 @@ def read(file: Path, course: Course) -> Iterator[Row]:
 
 
 def in_hindsight(rows: Sequence[Row], course: Course) -> dict[str, Any]:
-    """Accuracies, test then train: of the plain model, of it with an oracle's resets, and of each candidate."""
+    """Test then train: the plain model, the same with an oracle's resets, and the best candidate alone."""
     candidates = {named(one): prequential(rows, one) for one in CANDIDATES}
-    best = max(candidates, key=lambda name: candidates[name])
+    best = max(candidates, key=lambda name: sum(candidates[name]))
     drifts = [at for at in course.drifts if at < len(rows)]
     return {
-        "left_alone": prequential(rows, PLAIN),
-        "oracle_reset": prequential(rows, PLAIN, drifts) if drifts else None,
-        "best_single": {"model": best, "accuracy": candidates[best]},
-        "candidates": candidates,
+        "left_alone": accuracy(prequential(rows, PLAIN)),
+        "oracle_reset": accuracy(prequential(rows, PLAIN, drifts)) if drifts else None,
+        "best_single": {"model": best, **accuracy(candidates[best])},
+        "candidates": {name: accuracy(right)["accuracy"] for name, right in candidates.items()},
     }
 
 
-def prequential(rows: Sequence[Row], document: dict[str, Any], resets: Sequence[int] = ()) -> float:
-    """Share of rows that a model, as the fold builds it, says right before it learns them."""
+def prequential(rows: Sequence[Row], document: dict[str, Any], resets: Sequence[int] = ()) -> list[bool]:
+    """Which rows a model, as the fold builds it, says right before it learns them."""
     specification = check(document, task="binary")
     model = build(specification)
-    right = 0
+    right = []
     for number, (x, y) in enumerate(rows):
         if number in resets:
             model = build(specification)
-        right += (model.predict_one(x) or False) == y
+        right.append((model.predict_one(x) or False) == y)
         model.learn_one(x, y)
-    return right / len(rows)
+    return right
+
+
+def accuracy(right: Sequence[bool]) -> dict[str, Any]:
+    """Share that was said right, in all and by tenths of the rows."""
+    tenth = max(1, len(right) // 10)
+    tenths = [sum(right[start : start + tenth]) / tenth for start in range(0, tenth * 10, tenth)]
+    return {"accuracy": sum(right) / len(right), "by_tenth": tenths}
 
 
 def named(document: dict[str, Any]) -> str:
@@ -224,14 +231,12 @@ def told(client: Client, bootstrap: str, name: str) -> dict[str, Any]:
         for outcome in (_outcome(value or b"") for value in batch.values)
         if outcome.status == "labelled"
     ]
-    tenth = max(1, len(right) // 10)
     retrainings = client.get("registry", f"/v1/streams/{name}/retrainings")["retrainings"]
     rollouts = client.get("registry", f"/v1/streams/{name}/rollouts")["rollouts"]
     alarms = client.get("monitor", f"/v1/drift?stream={name}&limit=1000")["drift"]
     return {
         "rows": len(right),
-        "accuracy": sum(right) / len(right),
-        "by_tenth": [sum(right[start : start + tenth]) / tenth for start in range(0, tenth * 10, tenth)],
+        **accuracy(right),
         "alarms": len(alarms),
         "races": len(retrainings),
         "promoted": sum(one["stage"] in ("guard", "kept") for one in rollouts),
