@@ -2,8 +2,13 @@
 
 Start offsets are settled before the constructor returns, so whatever is produced afterwards is seen; a consumer that
 merely asked for "latest" would begin a moment later and miss it. Only committed records are delivered.
+
+librdkafka 2.16 has been seen to read no further after an outage, and to say nothing. So a tail that hears nothing looks
+whether there is more than it has read, and goes on with another client if there is.
 """
 
+import threading
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, cast
@@ -27,6 +32,12 @@ from headrace.kafka.admin import (
     from_kafka,
     is_fatal,
 )
+
+LOOK_SECONDS = 8.0
+"""Without a word for so long, it is looked whether there is more to read."""
+MISSED_LOOKS = 2
+"""So often in a row there is more, or no answer, before the client is given up."""
+ANSWER_SECONDS = 1.0
 
 
 class TailRecord(NamedTuple):
@@ -61,11 +72,12 @@ class Tail:
         self.topic = topic
         self._behind = {number for number, offset in begin.items() if offset < ends.get(number, 0)}
         # It never joins this group nor commits to it; librdkafka merely wants a name.
-        settings = consumer_settings(
+        self._settings = consumer_settings(
             bootstrap, client_id, f"{client_id}-{uuid.uuid4().hex}", enable_partition_eof=True
         )
-        self._consumer = Consumer(settings)
-        self._consumer.assign([TopicPartition(topic, number, offset) for number, offset in begin.items()])
+        self._next = begin
+        self._consumer = self._opened()
+        self._heard()
 
     def read(self, limit: int, timeout_seconds: float) -> list[TailRecord]:
         """Up to `limit` records; waits at most `timeout_seconds` for the first and not at all for more.
@@ -74,7 +86,9 @@ class Tail:
         """
         first = self._consumer.poll(timeout_seconds)
         if first is None:
+            self._look()
             return []
+        self._heard()
         records: list[TailRecord] = []
         self._take(first, records)
         if limit > 1:
@@ -90,11 +104,43 @@ class Tail:
         """Leave; reading afterwards is an error of the caller's."""
         self._consumer.close()
 
+    def _opened(self) -> Consumer:
+        consumer = Consumer(self._settings)
+        consumer.assign([TopicPartition(self.topic, number, offset) for number, offset in self._next.items()])
+        return consumer
+
+    def _heard(self) -> None:
+        self._next_look, self._missed = time.monotonic() + LOOK_SECONDS, 0
+
+    def _look(self) -> None:
+        """Go on with another client if this one has missed something for too long."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._missed = self._missed + 1 if self._misses_something() else 0
+        if self._missed >= MISSED_LOOKS:
+            threading.Thread(target=self._consumer.close, daemon=True).start()  # it may take its time
+            self._consumer = self._opened()
+            self._heard()
+
+    def _misses_something(self) -> bool:
+        try:
+            for number, offset in self._next.items():
+                _, end = self._consumer.get_watermark_offsets(
+                    TopicPartition(self.topic, number), timeout=ANSWER_SECONDS
+                )
+                if end > max(offset, 0):
+                    return True
+        except KafkaException:
+            return True
+        return False
+
     def _take(self, message: KafkaMessage, records: list[TailRecord]) -> None:
         error = message.error()
         partition = cast(int, message.partition())
         if error is None:
             kind, timestamp = message.timestamp()
+            self._next[partition] = cast(int, message.offset()) + 1
             records.append(
                 TailRecord(
                     partition,
@@ -107,6 +153,7 @@ class Tail:
             self._behind.add(partition)
         elif error.code() == KafkaError._PARTITION_EOF:
             self._behind.discard(partition)
+            self._next[partition] = cast(int, message.offset())
         elif is_fatal(error):
             raise Fatal(f"reading {self.topic}: {error.str()}")
         elif error.code() in LASTING:

@@ -14,6 +14,7 @@ from headrace.contracts.events import DeploymentAnnounced, StreamAnnounced
 from headrace.contracts.topics import LOG, PLATFORM_TOPICS, REGISTRY, STREAM_TOPICS, topic
 from headrace.errors import Transient, Unusable
 from headrace.kafka import admin
+from headrace.kafka import tail as module
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.producer import LogProducer, producer_settings
 from headrace.kafka.tail import Tail
@@ -205,6 +206,33 @@ def test_a_tail_delivers_only_what_was_committed(kafka, stream):
     while not tail.caught_up() and time.monotonic() < deadline:
         records += tail.read(10, 0.2)
     assert [record.value for record in records] == [b"kept"]
+    tail.close()
+
+
+def test_a_tail_whose_client_reads_no_further_goes_on_with_another(kafka, stream, monkeypatch):
+    """And one that has read everything, transactions' ends included, keeps its client."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.5)
+    name = topic(LOG, stream)
+    writer = Producer(producer_settings(kafka, "edges-test", transactional_id=fresh("edges")))
+    writer.init_transactions(20)
+
+    def write(value):
+        writer.begin_transaction()
+        writer.produce(name, value, partition=1)
+        writer.commit_transaction(20)
+
+    write(b"first")
+    tail = Tail(kafka, name, start={1: 0})
+    client = tail._consumer
+    assert [record.value for record in read_all(tail, 1)] == [b"first"]
+    assert read_all(tail, 1, seconds=2.5) == []
+    assert tail._consumer is client
+    client.unassign()  # as if it had lost its way
+    write(b"second")
+    assert [record.value for record in read_all(tail, 1)] == [b"second"]
+    assert tail._consumer is not client
+    write(b"third")
+    assert [record.value for record in read_all(tail, 1)] == [b"third"]
     tail.close()
 
 
