@@ -290,7 +290,7 @@ def _tell_gain(output: Output, found: dict[str, Any]) -> None:
             f"expected gain: {worth['gain']:+,.2f} over {worth['horizon_decisions']:,} decisions (an answer of the "
             f"winner was worth {worth['winner']:.6f}, of the champion {worth['champion']:.6f})"
         )
-    elif found["forecast"] is not None and found["forecast"]["lost"] is not None:
+    elif found["forecast"] is not None and found["forecast"].get("lost") is not None:
         lost, of = found["forecast"]["lost"], found["forecast"]["lost_of"]
         output.say(
             f"expected gain: {lost:.4g} {of} an event, if the winner is as good as the champion was before"

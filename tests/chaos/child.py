@@ -61,4 +61,5 @@ def _tell_when_the_host_starts() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    service = sys.argv.pop(1)  # what is left is the service's own
+    sys.exit(main(service))

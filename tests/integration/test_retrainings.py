@@ -63,7 +63,7 @@ def opened(database: str) -> Iterator[Opened]:
 
 def retraining(**more: object) -> Retraining:
     trials = [Trial(number, {"n": number}, f"d{number}", reference=number == 0) for number in range(4)]
-    race = races.begun("binary", {"0": (0, 900)}, trials)
+    race = races.begun("binary", {"0": (0, 900)}, trials, least_rung=1)
     made = Retraining(
         "new", Contender("old", 1), Search(({"n": 1},)), race, Plan(), False, "a person", "ann", {}
     )

@@ -121,7 +121,6 @@ ELSEWHERE = {
     "headrace.testing.adapter.AsProcessor": "the adapter through which most of the others are tested",
     "services.ingest.agents.CountedInbox": "the inbox processor; what it adds are metrics",
     "services.ingest.domain.bodies.BodyBuffer": "lives for one request, bounded: tests/unit/ingest/test_bodies.py",
-    "services.registry.domain.audit.Examination": "one look at a trail: tests/unit/test_registry_audit.py",
     "services.registry.domain.audit.Seal": "holds keys, no state: tests/unit/test_registry_audit.py",
     "headrace.contracts.groups.Groups": "compiled from a contract, unchanging: tests/unit/contracts/test_groups.py",
     "services.monitor.domain.columns.Columns": "a batch, made anew for each",

@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError
 from headrace.errors import Fatal, Transient
 from headrace.kafka.backfill import Backfill
 from headrace.kafka.host import RETRY_SECONDS, HostSettings, KafkaHost
+from headrace.kafka.membership import Membership
 from headrace.processor import Batch
 from headrace.step import Run
 from tests.unit.archive.shortened import TOPIC, ShortenedHistory
@@ -109,6 +110,7 @@ class Host(KafkaHost):
         consumer.consume = lambda count, _: [messages.pop(0) for _ in messages[:count]]  # type: ignore[attr-defined]
         self._transactions: Any = SimpleNamespace(settle=lambda: None)
         self._stop: Any = SimpleNamespace(wait=self.wait)
+        self._membership = Membership("b", "g", "c")
         self._subscribed = frozenset({TOPIC})
         self._rebuild, self._limit = False, 10
         self._runs = {PLACE: Run(Still(), position=3, silent_until=0)}
