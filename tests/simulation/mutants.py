@@ -53,8 +53,8 @@ MUTANTS = (
     Mutant(
         "features as they are when the label comes",
         f"{SHARD}._score_and_learn",
-        "slot.settle(served, y, said)",
-        "slot.settle(slot.served(waiting.x, entity, at), y, said)",
+        "slot.tell(waiting.x, entity, at, served, y, said)",
+        "slot.tell(waiting.x, entity, at, slot.ask(waiting.x, entity, at)[0], y, said)",
         "I5",
     ),
     Mutant(
@@ -178,17 +178,15 @@ MUTANTS = (
     Mutant(
         "a summariser forgets what was closed",
         "services.monitor.processor:Summariser.restore",
-        "self._past = read.total",
-        "self._past = self._fresh(None)",
+        "self._ledger.past = read.total",
+        "self._ledger.past = self._fresh(None)",
         "I4 I6 I7",
     ),
     Mutant(
-        "a summariser adds closed windows when the batch ends",
+        "a summariser counts batches, too",
         "services.monitor.processor:Summariser.process",
-        "closed, touched = self._windows.take_changed()",
-        "closed, touched = self._windows.take_changed()\n"
-        "    for _, window in closed[:1]:\n"
-        "        summaries.merge(self._past, window)",
+        "through = batch.offsets[-1]",
+        "through = batch.offsets[-1]\n    self._ledger.past.records += 1",
         "I7",
     ),
 )

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 from typing import Any
 
 import pytest
@@ -111,6 +112,8 @@ class Host(KafkaHost):
         self._transactions: Any = SimpleNamespace(settle=lambda: None)
         self._stop: Any = SimpleNamespace(wait=self.wait)
         self._membership = Membership("b", "g", "c")
+        self._carrier = None
+        self._meter = MagicMock()
         self._subscribed = frozenset({TOPIC})
         self._rebuild, self._limit = False, 10
         self._runs = {PLACE: Run(Still(), position=3, silent_until=0)}
