@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
-from unittest.mock import MagicMock
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from confluent_kafka import KafkaError

@@ -246,7 +246,7 @@ class BiasWatch:
             else:
                 if doubt.looks < len(LOOKS):
                     left.append(doubt)
-        self._doubts = left
+        self._doubts = sorted(left, key=lambda doubt: (doubt.at, doubt.number, doubt.metric))
         return found
 
     def _alarm(self, doubt: Doubt, at: int) -> Alarm:
