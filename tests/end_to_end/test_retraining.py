@@ -1,8 +1,9 @@
 """A retraining through the real system: specifications race over the log of real flights, the winner is handed over."""
 
 import json
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from headrace.contracts import odcs
 from headrace.contracts.codec import encode
 from headrace.contracts.events import RetrainProposed
 from headrace.contracts.topics import RETRAINS
+from headrace.kafka.history import KafkaHistory
 from headrace.kafka.producer import LogProducer
 from tests.end_to_end.system import System
 from tests.end_to_end.test_any_stream import command
@@ -162,6 +164,7 @@ def test_an_event_begins_a_retraining_of_what_came_since(system: System, tmp_pat
     with pytest.raises(ServiceProblem) as refused:
         system.client.get("registry", f"/v1/streams/{stream}/retraining-policy")
     assert refused.value.status == 404
+    without_a_policy_nothing_begins(system, stream)
     words = [search(tmp_path, trials=2), "--on-events", "--cool-down-seconds", "3000", "--only-register"]
     policy = command(system, "retrain", "policy", stream, *words)
     assert command(system, "retrain", "policy", stream) == policy
@@ -191,6 +194,27 @@ def test_an_event_begins_a_retraining_of_what_came_since(system: System, tmp_pat
     assert [one["why"] for one in trail if one["action"] == "retrain"] == ["weather has moved"]
     command(system, "retrain", "policy", stream, "--remove")
     assert len(command(system, "retrain", "list", stream)["retrainings"]) == 1
+
+
+def without_a_policy_nothing_begins(system: System, stream: str) -> None:
+    """The monitor has proposals of its own, as the champion is a poor one: they are read, and passed over."""
+    labelled = system.total(stream)["labelled"]
+
+    def is_watched() -> bool:
+        summary = system.client.get("monitor", f"/v1/streams/{stream}/summary")
+        return bool(summary["total"]["statuses"].get("labelled", 0) == labelled)
+
+    def is_read() -> bool:
+        history = KafkaHistory(system.bootstrap)
+        batches = history.read(RETRAINS.name, 0, *history.bounds(RETRAINS.name, 0))
+        proposed = max((offset for batch in batches for offset in batch.offsets), default=-1)
+        with closing(sqlite3.connect(system.home.path / "registry.db")) as database:
+            found = database.execute("SELECT offset FROM read WHERE topic = ?", (RETRAINS.name,)).fetchone()
+        return proposed < (0 if found is None else found[0])
+
+    system.wait(is_watched)
+    system.wait(is_read)
+    assert command(system, "retrain", "list", stream)["retrainings"] == []
 
 
 def children(pid: int) -> list[str]:

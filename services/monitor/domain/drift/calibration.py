@@ -124,8 +124,11 @@ class CalibrationWatch:
             self._expected_variance += float((said * (1.0 - said)).sum())
             self._dispersion.add(np.array([[(block[1, there] - said).sum()]]), np.ones(1))
         self.ready = True
-        logits = self._held[0, known]
         self._power = self._tempering()
+        if not known.any():  # there are no scores: nothing can be told apart
+            self._alive = np.zeros(len(OFFSETS))
+            return
+        logits = self._held[0, known]
         information = -self._parts(logits, _chance(self._line[0] + self._line[1] * logits))[1].mean(0)
         self._alive = worth_watching(information * self._power, np.full(len(OFFSETS), self.threshold))
 
