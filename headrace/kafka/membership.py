@@ -14,14 +14,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headrace.kafka.admin import client_settings
+from headrace.kafka.silence import ANSWER_SECONDS, Silence
 
 SUBSCRIBE_SECONDS = 20.0
 """How long a change of subscription waits for the assignment that the one before it must bring."""
-LOOK_SECONDS = 8.0
-"""Without a record for so long, a consumer is looked for in its group."""
-MISSED_LOOKS = 2
-"""So often in a row it is missed before it is given up: it may be joining just now."""
-ANSWER_SECONDS = 1.0
 
 
 class Membership:
@@ -31,8 +27,7 @@ class Membership:
         self._bootstrap, self._group, self._client = bootstrap, group, client
         self._lost = False
         self._subscribed_until = 0.0
-        self._next_look = time.monotonic() + LOOK_SECONDS
-        self._missed = 0
+        self._silence = Silence(lambda: self._client not in self._members())
         self._admin: Any = None
 
     @property
@@ -55,15 +50,11 @@ class Membership:
 
     def heard(self) -> None:
         """The consumer has been given something."""
-        self._next_look, self._missed = time.monotonic() + LOOK_SECONDS, 0
+        self._silence.broken()
 
     def is_gone(self) -> bool:
         """Whether the group does not know this consumer, which has heard nothing for long. Asks the broker then."""
-        if time.monotonic() < self._next_look:
-            return False
-        self._next_look = time.monotonic() + LOOK_SECONDS
-        self._missed = 0 if self._client in self._members() else self._missed + 1
-        return self._missed >= MISSED_LOOKS
+        return self._silence.is_for_ever()
 
     def _members(self) -> set[str]:
         """Clients in the group; while nobody answers, this one is believed to be there."""

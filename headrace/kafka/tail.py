@@ -8,7 +8,6 @@ whether there is more than it has read, and goes on with another client if there
 """
 
 import threading
-import time
 import uuid
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, cast
@@ -32,12 +31,7 @@ from headrace.kafka.admin import (
     from_kafka,
     is_fatal,
 )
-
-LOOK_SECONDS = 8.0
-"""Without a word for so long, it is looked whether there is more to read."""
-MISSED_LOOKS = 2
-"""So often in a row there is more, or no answer, before the client is given up."""
-ANSWER_SECONDS = 1.0
+from headrace.kafka.silence import ANSWER_SECONDS, Silence
 
 
 class TailRecord(NamedTuple):
@@ -77,7 +71,7 @@ class Tail:
         )
         self._next = begin
         self._consumer = self._opened()
-        self._heard()
+        self._silence = Silence(self._misses_something)
 
     def read(self, limit: int, timeout_seconds: float) -> list[TailRecord]:
         """Up to `limit` records; waits at most `timeout_seconds` for the first and not at all for more.
@@ -86,9 +80,10 @@ class Tail:
         """
         first = self._consumer.poll(timeout_seconds)
         if first is None:
-            self._look()
+            if self._silence.is_for_ever():
+                self._begin_anew()
             return []
-        self._heard()
+        self._silence.broken()
         records: list[TailRecord] = []
         self._take(first, records)
         if limit > 1:
@@ -109,21 +104,14 @@ class Tail:
         consumer.assign([TopicPartition(self.topic, number, offset) for number, offset in self._next.items()])
         return consumer
 
-    def _heard(self) -> None:
-        self._next_look, self._missed = time.monotonic() + LOOK_SECONDS, 0
-
-    def _look(self) -> None:
-        """Go on with another client if this one has missed something for too long."""
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + LOOK_SECONDS
-        self._missed = self._missed + 1 if self._misses_something() else 0
-        if self._missed >= MISSED_LOOKS:
-            threading.Thread(target=self._consumer.close, daemon=True).start()  # it may take its time
-            self._consumer = self._opened()
-            self._heard()
+    def _begin_anew(self) -> None:
+        """Go on with another client where this one stands."""
+        threading.Thread(target=self._consumer.close, daemon=True).start()  # it may take its time
+        self._consumer = self._opened()
+        self._silence.broken()
 
     def _misses_something(self) -> bool:
+        """Whether there is more than was read; or nobody answers, as another client may find who does."""
         try:
             for number, offset in self._next.items():
                 _, end = self._consumer.get_watermark_offsets(

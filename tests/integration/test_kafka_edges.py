@@ -13,8 +13,7 @@ from headrace.contracts.codec import encode
 from headrace.contracts.events import DeploymentAnnounced, StreamAnnounced
 from headrace.contracts.topics import LOG, PLATFORM_TOPICS, REGISTRY, STREAM_TOPICS, topic
 from headrace.errors import Transient, Unusable
-from headrace.kafka import admin
-from headrace.kafka import tail as module
+from headrace.kafka import admin, silence
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.producer import LogProducer, producer_settings
 from headrace.kafka.tail import Tail
@@ -211,7 +210,7 @@ def test_a_tail_delivers_only_what_was_committed(kafka, stream):
 
 def test_a_tail_whose_client_reads_no_further_goes_on_with_another(kafka, stream, monkeypatch):
     """And one that has read everything, transactions' ends included, keeps its client."""
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(silence, "LOOK_SECONDS", 0.5)
     name = topic(LOG, stream)
     writer = Producer(producer_settings(kafka, "edges-test", transactional_id=fresh("edges")))
     writer.init_transactions(20)

@@ -6,7 +6,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from headrace.kafka import membership as module
-from headrace.kafka.membership import LOOK_SECONDS, SUBSCRIBE_SECONDS, Membership
+from headrace.kafka.membership import SUBSCRIBE_SECONDS, Membership
+from headrace.kafka.silence import LOOK_SECONDS
 
 
 class Admin:
