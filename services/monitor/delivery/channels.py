@@ -20,6 +20,7 @@ import yaml
 
 from headrace.contracts.events import Alert
 from headrace.errors import Unusable
+from services.monitor.domain.listing import read_list
 from services.monitor.domain.rules import RULE_NAME, SEVERITIES, Severity
 
 CHANNELS_KEPT = 32
@@ -73,17 +74,7 @@ def load(path: Path) -> list[Channel]:
 
 def read_channels(document: object) -> list[Channel]:
     """Channels from the plain form. Raises `Unusable` saying which is wrong."""
-    listed = document.get("channels") if isinstance(document, dict) else document
-    if listed is None:
-        return []
-    if not isinstance(listed, list) or len(listed) > CHANNELS_KEPT:
-        raise Unusable(f"a list of at most {CHANNELS_KEPT} channels is expected", where="channels")
-    channels = [_read(entry, f"channels[{index}]") for index, entry in enumerate(listed)]
-    names = [channel.name for channel in channels]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise Unusable(f"two channels are called {name!r}", where=f"channels[{index}].name")
-    return channels
+    return read_list(document, "channels", CHANNELS_KEPT, _read)
 
 
 def _read(entry: object, where: str) -> Channel:

@@ -4,7 +4,6 @@ An id is made of the rule (by what it says, not only its name), what fired it an
 again, after a crash or in another process, tells the same event under the same id.
 """
 
-import hashlib
 from typing import Literal
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from headrace.contracts.codec import decode_alert
 from headrace.contracts.events import Alert, DriftDetected
 from headrace.contracts.times import to_text
+from services.monitor.domain.identity import identity
 from services.monitor.domain.rules import SEVERITIES, Rule
 
 LONGEST_ID = 200
@@ -37,7 +37,7 @@ def of_window(
     whose = f"{rule.metric} of {model}" if model else rule.metric
     counted = "" if count is None else f" ({count} counted in the last)"
     return Alert(
-        id=_id(rule.name, rule.digest(), stream, model, str(at), state),
+        id=identity(rule.name, rule.digest(), stream, model, str(at), state),
         stream=stream,
         rule=rule.name,
         severity=rule.severity,
@@ -62,7 +62,7 @@ def of_drift(rule: Rule, drift: DriftDetected) -> Alert:
     )
     since = f", since {_text(drift.since_at)}" if drift.since_at >= 0 else ""
     return Alert(
-        id=_id(rule.name, rule.digest(), "drift", drift.id, "firing"),
+        id=identity(rule.name, rule.digest(), "drift", drift.id, "firing"),
         stream=drift.stream,
         rule=rule.name,
         severity=rule.severity,
@@ -127,12 +127,8 @@ def plain(alert: Alert) -> dict[str, object]:
 
 def _step(fired: Alert, state: str, **changes: object) -> Alert:
     return msgspec.structs.replace(
-        fired, id=_id(fired.fired, state), alert=fired.fired, state=state, **changes
+        fired, id=identity(fired.fired, state), alert=fired.fired, state=state, **changes
     )
-
-
-def _id(*parts: str) -> str:
-    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
 
 
 def _text(ms: int) -> str:

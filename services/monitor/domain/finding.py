@@ -1,6 +1,5 @@
 """What detectors have in common: who watches which model, where its records lie in the log, and how finds are told."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
@@ -14,6 +13,7 @@ from services.monitor.domain.drift.alarm import Alarm
 from services.monitor.domain.drift.budget import RECORDS, Budget
 from services.monitor.domain.drift.concept import Task
 from services.monitor.domain.drift.positions import Positions
+from services.monitor.domain.identity import identity
 
 W = TypeVar("W")
 
@@ -156,9 +156,8 @@ def place_of(found: Found) -> tuple[int, str, str]:
 def told(source: Source, alarm: Alarm, name: str, decided: Spot, since: Spot) -> DriftDetected:
     """An alarm as an event. name: `model@version`, or "" if it is of none."""
     model, _, version = name.rpartition("@")
-    what = (*source, alarm.kind, alarm.subject, alarm.method, alarm.group, name, decided.offset)
     return DriftDetected(
-        id=hashlib.sha256("\x1f".join(map(str, what)).encode()).hexdigest()[:32],
+        id=identity(*source, alarm.kind, alarm.subject, alarm.method, alarm.group, name, decided.offset),
         stream=source.stream,
         kind=alarm.kind,
         subject=alarm.subject,

@@ -4,7 +4,6 @@ A retraining is proposed once for a change of the concept, when `retrain_labels`
 likely began, as a new model learns from there on. If another model answers by then, what was to be mended is mended.
 """
 
-import hashlib
 from typing import NamedTuple
 
 import msgspec
@@ -27,6 +26,7 @@ from services.monitor.domain.finding import (
     task_of,
     told,
 )
+from services.monitor.domain.identity import identity
 
 GROUP_FIELDS = 4
 """Fields whose groups are watched, the first that come; each has so much less of the budget for bias."""
@@ -114,7 +114,7 @@ class Outcomes:
         moved = "" if cause.before is None else f" from {cause.before:.4g} to {cause.after:.4g}"
         return [
             RetrainProposed(
-                id=hashlib.sha256(f"retrain\x1f{cause.id}".encode()).hexdigest()[:32],
+                id=identity("retrain", cause.id),
                 stream=cause.stream,
                 at=spot.at,
                 cause=f"{cause.subject} of {self._name} has moved{moved}, since offset {cause.since_offset}"

@@ -16,6 +16,7 @@ import msgspec
 from headrace.contracts.events import DriftKind
 from headrace.contracts.topics import STREAM_NAME
 from headrace.errors import Unusable
+from services.monitor.domain.listing import read_list
 from services.monitor.domain.quality import METRICS
 
 ANY_STREAM = "*"
@@ -116,19 +117,7 @@ def read_rules(document: object) -> list[Rule]:
 
     Raises `Unusable` saying which rule and what is wrong with it.
     """
-    listed = document.get("rules", []) if isinstance(document, dict) else document
-    if listed is None:
-        listed = []
-    if not isinstance(listed, list):
-        raise Unusable("a list of rules is expected", where="rules")
-    if len(listed) > RULES_KEPT:
-        raise Unusable(f"at most {RULES_KEPT} rules", where="rules")
-    rules = [_read_rule(entry, f"rules[{index}]") for index, entry in enumerate(listed)]
-    names = [rule.name for rule in rules]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            raise Unusable(f"two rules are called {name!r}", where=f"rules[{index}].name")
-    return rules
+    return read_list(document, "rules", RULES_KEPT, _read_rule)
 
 
 def _read_rule(entry: object, where: str) -> Rule:
