@@ -1,8 +1,9 @@
 """The database: transactions that are made again when somebody else was faster, SQLite and PostgreSQL alike.
 
-SQLite runs in WAL mode with full synchronisation (a decision that was answered survives a power cut), waits for locks
-instead of failing, and begins writing transactions as such: its default would let two of them read the same state and
-then fail in the middle.
+Writers wait in line, on both: every decision goes to the end of one audit chain, so that two at once would only take
+the end away from each other. SQLite runs in WAL mode with full synchronisation (a decision that was answered survives
+a power cut) and begins writing transactions as such: its default would let two of them read the same state and then
+fail in the middle. In PostgreSQL a writing transaction begins by taking a lock that lasts as long as it does.
 """
 
 from collections.abc import Callable
@@ -33,6 +34,10 @@ Result = TypeVar("Result")
 ATTEMPTS = 10
 WRITING = "headrace_writing"
 """Execution option: this transaction will write."""
+LINE = 0x6865616472616365
+"""Key of the PostgreSQL advisory lock that writers wait for: "headrace" in ASCII."""
+LINE_MS = 15_000
+"""How long a writer waits for the others, in milliseconds."""
 
 
 class Stale(Exception):
@@ -147,18 +152,36 @@ def _engine(url: str) -> Engine:
         url = url.replace("postgresql:", "postgresql+psycopg:", 1)
     if not url.startswith("sqlite"):
         try:
-            patience = {"connect_timeout": 5} if url.startswith("postgresql") else {}
-            return create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5, connect_args=patience)
+            return (
+                _postgresql(url) if url.startswith("postgresql") else create_engine(url, pool_pre_ping=True)
+            )
         except ModuleNotFoundError as error:
             raise Fatal(f"the database needs {error.name}: install headrace[postgres]") from None
         except ArgumentError:
             raise Fatal("HEADRACE_DATABASE_URL is no SQLAlchemy URL") from None
-    engine = create_engine(url, connect_args={"timeout": 15.0, "check_same_thread": False})
+    return _sqlite(url)
+
+
+def _postgresql(url: str) -> Engine:
+    patience = {"connect_timeout": 5}
+    engine = create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=5, connect_args=patience)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get(WRITING):
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {LINE_MS}")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LINE})")
+
+    return engine
+
+
+def _sqlite(url: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": LINE_MS / 1000, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # we begin transactions ourselves, below
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=15000"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={LINE_MS}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

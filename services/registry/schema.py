@@ -19,17 +19,12 @@ from headrace.errors import Fatal
 
 BEFORE_ALEMBIC = ("0001", "0002", "0003", "0004")
 """Revisions that are what schema 1, 2, ... was."""
-LOCK = 0x4845_4144_5241_4345
-"""PostgreSQL's advisory lock that is held while the schema is looked at and changed ("HEADRACE"). SQLite needs none:
-only one writes at a time."""
 
 _alone = threading.Lock()  # Alembic's context is one for the whole process
 
 
 def upgrade(connection: Connection) -> None:
     """Bring the tables up to date, in the writing transaction at hand. Raises `Fatal` if another registry made them."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
     config = _config()
     config.attributes["connection"] = connection
     with _alone:

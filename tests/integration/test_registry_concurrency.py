@@ -7,13 +7,16 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from headrace.contracts.stream import Field, StreamContract, from_dict
-from services.registry.database import Database
+from services.registry.database import Database, compare_and_set
 from services.registry.decisions import rollout_of
 from services.registry.domain import lifecycle
 from services.registry.domain.audit import By
@@ -24,6 +27,7 @@ from services.registry.journal import Journal
 from services.registry.registry import now_ms
 from services.registry.rollouts import RolloutStore
 from services.registry.store import Store
+from services.registry.tables import StreamRow
 from services.registry.trail import Trail
 from tests.integration.registry_worker import SEAL
 
@@ -219,3 +223,25 @@ def test_a_challenger_that_leaves_while_its_rollout_begins_takes_part_or_is_gone
     assert memory.get("s", number).open
     assert (told, roles["b"]) == (["takes part"], "challenger")
     opened.close()
+
+
+def test_writers_wait_in_line(database: str) -> None:
+    """Eight threads of two registries read, think and write: none finds that another was faster meanwhile."""
+    registries = [Database(database), Database(database)]
+    opened, _, _, _ = registry(database, "")
+    begun = []
+
+    def decide(session: Session) -> None:
+        begun.append(True)
+        row = session.get_one(StreamRow, "s")
+        time.sleep(0.005)
+        follows = update(StreamRow).where(StreamRow.name == "s", StreamRow.sequence == row.sequence)
+        compare_and_set(session, row, follows.values(sequence=row.sequence + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        before = opened.read(lambda session: session.get_one(StreamRow, "s").sequence)
+        list(pool.map(lambda number: registries[number % 2].write(decide), range(80)))
+    assert opened.read(lambda session: session.get_one(StreamRow, "s").sequence) == before + 80
+    assert len(begun) == 80
+    for one in (opened, *registries):
+        one.close()
