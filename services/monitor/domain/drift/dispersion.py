@@ -41,14 +41,20 @@ class Dispersion:
         self.recent = np.zeros((LAGS, rows, width))
 
     def add(self, values: Floats, rows: Floats) -> None:
-        """Another block: values less their expectation [rows, width]; `rows` is 1 for rows that take part, else 0."""
-        values = values * rows[:, None]
-        self.blocks += rows
-        self.sums += values
-        self.products[0] += values * values
-        self.products[1:] += self.recent * values
-        self.recent[1:] = self.recent[:-1]
-        self.recent[0] = values
+        """Another block: values less their expectation [rows, width]; `rows` is 1 for rows that take part, else 0.
+
+        For those that do not, no time passes: what came before stays next to what comes.
+        """
+        part = np.flatnonzero(rows)
+        if not len(part):
+            return
+        values, recent = values[part], self.recent[:, part]
+        self.blocks[part] += 1.0
+        self.sums[part] += values
+        self.products[0, part] += values * values
+        self.products[1:, part] += recent * values
+        self.recent[1:, part] = recent[:-1]
+        self.recent[0, part] = values
 
     def forget(self, row: int) -> None:
         """Begin a row anew."""
