@@ -20,6 +20,7 @@ from headrace.cli.lineage import card, diff, lineage, versions
 from headrace.cli.models import models_app
 from headrace.cli.output import Output, guarded
 from headrace.cli.past import rebuild, why
+from headrace.cli.proposals import approve, dismiss, proposals, story
 from headrace.cli.registry import registry_app
 from headrace.cli.replays import replay
 from headrace.cli.retrain import retrain_app
@@ -47,6 +48,8 @@ app.add_typer(keys_app, name="key")
 for command in (versions, lineage, diff, card):
     models_app.command()(command)
 models_app.command()(payoff)
+for about_proposals in (proposals, approve, dismiss, story):
+    retrain_app.command()(about_proposals)
 app.command()(value)
 app.command()(rebuild)
 app.command()(why)

@@ -88,6 +88,10 @@ def policy(  # noqa: PLR0913, PLR0917  # one option each
     cool_down_seconds: Annotated[
         int, typer.Option(min=0, help="So long after one began, no event begins another.")
     ] = 3_600,
+    approval: Annotated[
+        bool, typer.Option("--approval", help="What an event proposes waits until a person approves it.")
+    ] = False,
+    expires_seconds: Annotated[int, typer.Option(min=1, help="So long it waits for that.")] = 604_800,
     name: Name = "",
     last: Last = None,
     only_register: OnlyRegister = False,
@@ -119,13 +123,16 @@ def policy(  # noqa: PLR0913, PLR0917  # one option each
                 "every_seconds": every_seconds,
                 "on_events": on_events,
                 "cool_down_seconds": cool_down_seconds,
+                "approval": approval,
+                "expires_seconds": expires_seconds,
             }
             found = client.set_retraining_policy(stream, document, reason=reason)
     output.answer(found)
     when = [f"every {duration(found['every_seconds'])}"] if found["every_seconds"] else []
     if found["on_events"]:
         calm = duration(found["cool_down_seconds"])
-        when.append(f"when an event proposes it, not within {calm} after the last")
+        agreed = " and a person approves" if found["approval"] else ""
+        when.append(f"when an event proposes it{agreed}, not within {calm} after the last")
     output.say(f"{stream} is retrained {' and '.join(when) or 'by hand only'}")
 
 
@@ -226,7 +233,7 @@ def _tell(output: Output, found: dict[str, Any]) -> None:
     output.say(
         f"retraining {found['retraining']} of {found['stream']}: {found['status'].replace('_', ' ')}{says}"
     )
-    _tell_cost(output, found)
+    _tell_forecast(output, found)
     columns = (
         "trial",
         "state",
@@ -259,48 +266,48 @@ def _tell(output: Output, found: dict[str, Any]) -> None:
     if found["gain"] is not None and not found["trials"][found["winner"]]["reference"]:
         output.say(f"the winner lost {abs(found['gain']):.5f} {'less' if found['gain'] > 0 else 'more'}")
 
-    _tell_gain(output, found)
 
-
-def _tell_cost(output: Output, found: dict[str, Any]) -> None:
-    """What was said of its cost beforehand, and what it has taken."""
-    said = found["forecast"]
-    if said is None:
-        return
-    unit = said["currency"] or "(no currency)"
-
-    def priced(seconds: float, cost: float) -> str:
-        return f"{duration(seconds)} of processor time" + (f", {cost:,.4f} {unit}" if cost else "")
-
-    most = f"at most {priced(said['most_cpu_seconds'], said['most_cost'])}"
+def tell_cost(output: Output, said: dict[str, Any]) -> None:
+    """What a retraining should take, as the registry says it beforehand."""
+    most = f"at most {_priced(said, said['most_cpu_seconds'], said['most_cost'])}"
     expected = (
         "not known"
         if said["cpu_seconds"] is None
-        else f"{priced(said['cpu_seconds'], said['cost'])} (as {said['basis']} took)"
+        else f"{_priced(said, said['cpu_seconds'], said['cost'])} (as {said['basis']} took)"
     )
     output.say(f"expected cost: {expected}; {most}")
-    output.say(f"taken so far: {priced(found['cpu_seconds'], found['cost'])}")
 
 
-def _tell_gain(output: Output, found: dict[str, Any]) -> None:
-    """What its winner is expected to gain."""
-    worth = found["worth"]
+def tell_lost(output: Output, said: dict[str, Any]) -> None:
+    """What there is to be gained, if that is known beforehand."""
+    if said.get("lost") is not None:
+        output.say(
+            f"expected gain: {said['lost']:.4g} {said['lost_of']} an event, if the winner is as good as the champion "
+            "was before"
+        )
+
+
+def _priced(said: dict[str, Any], seconds: float, cost: float) -> str:
+    unit = said["currency"] or "(no currency)"
+    return f"{duration(seconds)} of processor time" + (f", {cost:,.4f} {unit}" if cost else "")
+
+
+def _tell_forecast(output: Output, found: dict[str, Any]) -> None:
+    """What was said of it beforehand, what it has taken, and what its winner is expected to gain."""
+    said, worth = found["forecast"], found["worth"]
+    if said is not None:
+        tell_cost(output, said)
+        output.say(f"taken so far: {_priced(said, found['cpu_seconds'], found['cost'])}")
     if worth is not None:
         output.say(
             f"expected gain: {worth['gain']:+,.2f} over {worth['horizon_decisions']:,} decisions (an answer of the "
             f"winner was worth {worth['winner']:.6f}, of the champion {worth['champion']:.6f})"
         )
-    elif found["forecast"] is not None and found["forecast"].get("lost") is not None:
-        lost, of = found["forecast"]["lost"], found["forecast"]["lost_of"]
-        output.say(
-            f"expected gain: {lost:.4g} {of} an event, if the winner is as good as the champion was before"
-        )
-    elif found["forecast"] is not None:
-        why = (
-            "before the race"
-            if found["status"] == "racing"
-            else "without a payoff that both have answered to"
-        )
+    elif said is not None and said.get("lost") is not None:
+        tell_lost(output, said)
+    elif said is not None:
+        racing = found["status"] == "racing"
+        why = "before the race" if racing else "without a payoff that both have answered to"
         output.say(f"expected gain: not known {why}")
 
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import uuid4
 
 import httpx2
@@ -167,6 +167,12 @@ class AsyncClient:
     async def remove_retraining_policy(self, stream: str, *, reason: str = "") -> None:
         """Let a stream no longer be retrained by itself."""
         await self._change(calls.remove_retraining_policy(stream), reason)
+
+    async def turn_proposal(
+        self, stream: str, proposal: int, action: Literal["approve", "dismiss"], *, reason: str = ""
+    ) -> dict[str, Any]:
+        """`approve` or `dismiss` a proposal to retrain; what has come of it by then."""
+        return await self._change(calls.turn_proposal(stream, proposal, action), reason)
 
     async def create_dataset(
         self,

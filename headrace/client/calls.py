@@ -177,6 +177,11 @@ def remove_retraining_policy(stream: str) -> Call:
     return Call("registry", "DELETE", _stream(stream, "retraining-policy"))
 
 
+def turn_proposal(stream: str, number: int, action: Literal["approve", "dismiss"]) -> Call:
+    """`approve` or `dismiss` a proposal to retrain (docs/retraining.md)."""
+    return _post("registry", _stream(stream, f"proposals/{number}/{action}"), {})
+
+
 def create_dataset(
     name: str,
     stream: str,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import uuid4
 
 import httpx2
@@ -164,6 +164,12 @@ class Client:
     def remove_retraining_policy(self, stream: str, *, reason: str = "") -> None:
         """Let a stream no longer be retrained by itself."""
         self._change(calls.remove_retraining_policy(stream), reason)
+
+    def turn_proposal(
+        self, stream: str, proposal: int, action: Literal["approve", "dismiss"], *, reason: str = ""
+    ) -> dict[str, Any]:
+        """`approve` or `dismiss` a proposal to retrain; what has come of it by then."""
+        return self._change(calls.turn_proposal(stream, proposal, action), reason)
 
     def create_dataset(
         self,

@@ -33,6 +33,8 @@ from services.registry.journal import Journal
 from services.registry.judging import Judge
 from services.registry.measuring import Measuring
 from services.registry.policies import PolicyStore
+from services.registry.proposals import ProposalStore
+from services.registry.proposing import Proposing
 from services.registry.registry import Registry, now_ms
 from services.registry.restoring import restore
 from services.registry.retrainings import RetrainingStore
@@ -86,13 +88,16 @@ def compose(settings: RegistrySettings) -> FastAPI:
         logs,
         CpuPrice(settings.price_cpu_hour, settings.currency),
     )
-    trainer = Trainer(registry, asking, logs, settings.states, metrics, settings.trial_processes)
+    proposing = Proposing(asking, ProposalStore(database, now_ms, trail), logs)
+    trainer = Trainer(registry, asking.store, logs, settings.states, metrics, settings.trial_processes)
     catalog = Catalog(registry, DatasetStore(database, now_ms, trail), logs)
     measuring = Measuring(
         registry, catalog, settings.bootstrap, settings.archive, metrics, child.environment()
     )
     teller = _teller(settings, asking.store)
-    beside: list[Beside] = [one for one in (judge, trainer, measuring, archiving, teller) if one is not None]
+    beside: list[Beside] = [
+        one for one in (judge, trainer, proposing, measuring, archiving, teller) if one is not None
+    ]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -129,7 +134,7 @@ def compose(settings: RegistrySettings) -> FastAPI:
     )
     app.state.log = log
     app.state.registry = registry
-    for router in all_routes(registry, asking, catalog):
+    for router in all_routes(registry, asking, proposing, catalog):
         app.include_router(router)
     return app
 

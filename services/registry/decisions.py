@@ -20,6 +20,7 @@ from services.registry.tables import (
     ContractRow,
     ControlRow,
     DeploymentRow,
+    ProposalRow,
     RetrainingRow,
     RolloutRow,
     StreamRow,
@@ -85,13 +86,13 @@ def line_up(session: Session, stream: str) -> LineUp:
     }
 
 
-Numbered = TypeVar("Numbered", RolloutRow, RetrainingRow)
+Numbered = TypeVar("Numbered", RolloutRow, RetrainingRow, ProposalRow)
 
 
 def newest_first(
     session: Session, kind: type[Numbered], stream: str, limit: int, below: int | None
 ) -> list[Numbered]:
-    """A stream's rollouts or retrainings below a number (None: all), newest first. Raises `Absent`."""
+    """A stream's rollouts, retrainings or proposals below a number (None: all), newest first. Raises `Absent`."""
     stream_row(session, stream)
     query = select(kind).where(kind.stream == stream)
     if below is not None:

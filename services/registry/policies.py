@@ -33,7 +33,7 @@ class PolicyStore:
         def work(session: Session) -> Policy | None:
             stream_row(session, stream)
             row = session.get(RetrainingPolicyRow, stream)
-            return None if row is None else _policy(row)
+            return None if row is None else policy_of(row)
 
         return self._read(work)
 
@@ -43,7 +43,7 @@ class PolicyStore:
         def work(session: Session) -> bool:
             deciding(session, stream, check=False)
             row, now = session.get(RetrainingPolicyRow, stream), self._now_ms()
-            before = None if row is None else _policy(row)
+            before = None if row is None else policy_of(row)
             expect(*([] if before is None else [policy_version(stream, before)]))
             if before == policy:
                 return False
@@ -71,7 +71,7 @@ class PolicyStore:
             )
             taken = []
             for row in session.scalars(due).all():
-                policy = _policy(row)
+                policy = policy_of(row)
                 compare_and_set(
                     session,
                     row,
@@ -113,7 +113,8 @@ def policy_version(stream: str, policy: Policy) -> Version:
     return Version("retraining-policy", stream, msgspec.json.encode(policy, order="sorted").decode())
 
 
-def _policy(row: RetrainingPolicyRow) -> Policy:
+def policy_of(row: RetrainingPolicyRow) -> Policy:
+    """The policy that a row holds."""
     return msgspec.convert(row.policy, Policy, str_keys=True)
 
 
@@ -121,5 +122,5 @@ def _told(policy: Policy | None) -> dict[str, Any]:
     """What of a policy the trail keeps: the search may be long."""
     if policy is None:
         return {}
-    names = ("every_seconds", "on_events", "cool_down_seconds")
+    names = ("every_seconds", "on_events", "cool_down_seconds", "approval", "expires_seconds")
     return {name: getattr(policy, name) for name in names} | {"trials": policy.ask.search.trials}

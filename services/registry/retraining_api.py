@@ -105,7 +105,14 @@ def _shown(row: RetrainingRow) -> RetrainingView:
 
 
 def _policy(request: PolicyRequest) -> Policy:
-    return Policy(_asked(request.ask), request.every_seconds, request.on_events, request.cool_down_seconds)
+    return Policy(
+        _asked(request.ask),
+        request.every_seconds,
+        request.on_events,
+        request.cool_down_seconds,
+        request.approval,
+        request.expires_seconds,
+    )
 
 
 def _asked(request: RetrainingRequest) -> Ask:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from services.registry.domain import race as races
 from services.registry.domain.forecast import Forecast, Gain
 from services.registry.domain.race import Trial
-from services.registry.domain.retraining import Policy
+from services.registry.domain.retraining import EXPIRES_SECONDS, Policy
 from services.registry.domain.search import Search
 from services.registry.retrainings import retraining_of
 from services.registry.tables import RetrainingRow
@@ -58,6 +58,8 @@ class PolicyRequest(Strict):
     every_seconds: int = Field(0, ge=0, description="By the clock; 0: not")
     on_events: bool = Field(False, description="When an event on headrace.retrains proposes it")
     cool_down_seconds: int = Field(3_600, description="So long after one began, no event begins another")
+    approval: bool = Field(False, description="What an event proposes waits until a person approves it")
+    expires_seconds: int = Field(EXPIRES_SECONDS, ge=1, description="So long it waits for a person")
 
 
 class RungView(BaseModel):
@@ -125,6 +127,7 @@ class RetrainingView(BaseModel):
     champion: str
     cause: str
     asked_by: str
+    proposal: int | None
     search: dict[str, Any]
     spans: dict[str, tuple[int, int]]
     rungs: list[float]
@@ -168,6 +171,7 @@ def shown(row: RetrainingRow) -> RetrainingView:
         champion=str(known.champion),
         cause=known.cause,
         asked_by=known.asked_by,
+        proposal=known.proposal,
         search=row.state["search"],
         spans=race.spans,
         rungs=list(race.rungs),
@@ -181,9 +185,9 @@ def shown(row: RetrainingRow) -> RetrainingView:
         else {"labels": known.served.labels, "loss": known.served.mean},
         gain=known.gain,
         cpu_seconds=cpu_seconds,
-        forecast=None if known.forecast is None else _forecast(known.forecast),
+        forecast=None if known.forecast is None else shown_forecast(known.forecast),
         cost=None if known.forecast is None else known.forecast.cost(cpu_seconds),
-        worth=None if known.worth is None else _worth(known.worth, known.horizon_decisions),
+        worth=None if known.worth is None else shown_worth(known.worth, known.horizon_decisions),
         horizon_decisions=known.horizon_decisions,
         version=known.version,
         rollout=known.rollout,
@@ -193,7 +197,8 @@ def shown(row: RetrainingRow) -> RetrainingView:
     )
 
 
-def _forecast(said: Forecast) -> ForecastView:
+def shown_forecast(said: Forecast) -> ForecastView:
+    """What was said beforehand, as it is answered."""
     return ForecastView(
         cpu_seconds=said.cpu_seconds,
         cost=said.cost(said.cpu_seconds),
@@ -206,7 +211,8 @@ def _forecast(said: Forecast) -> ForecastView:
     )
 
 
-def _worth(gain: Gain, horizon_decisions: int) -> WorthView:
+def shown_worth(gain: Gain, horizon_decisions: int) -> WorthView:
+    """What answers were worth, as it is answered."""
     return WorthView(
         champion=gain.champion,
         winner=gain.winner,

@@ -13,11 +13,13 @@ import msgspec
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from services.registry import proposals
 from services.registry.database import Database, compare_and_set
 from services.registry.decisions import Absent, deciding, newest_first, stream_row
 from services.registry.domain.audit import By, Change
 from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.retraining import Retraining, cancelled
+from services.registry.proposals import Answering
 from services.registry.request import Version, expect
 from services.registry.tables import RetrainingRow
 from services.registry.trail import Trail
@@ -41,14 +43,17 @@ class RetrainingStore:
         self._now_ms = now_ms
         self._record = trail.append
 
-    def begin(self, stream: str, retraining: Retraining, by: By, event: str | None = None) -> int:
-        """Keep a retraining that is to be run; its number. event: which it answers.
+    def begin(self, stream: str, retraining: Retraining, by: By, answering: Answering | None = None) -> int:
+        """Keep a retraining that is to be run; its number. answering: the proposal whose wait ends with it.
 
-        Raises `Conflict` if one of the stream is under way or the event has been answered, `Absent`.
+        Raises `Conflict` if one of the stream is under way or the proposal may not begin, `Absent`.
         """
 
         def work(session: Session) -> int:
-            deciding(session, stream)
+            deciding(session, stream, check=answering is None)
+            now, proposal = self._now_ms(), None
+            if answering is not None:
+                proposal = proposals.to_begin(session, stream, answering, now)
             open_one = session.scalar(
                 select(RetrainingRow.number).where(RetrainingRow.stream == stream, RetrainingRow.open)
             )
@@ -56,19 +61,19 @@ class RetrainingStore:
                 raise Conflict(
                     f"retraining {open_one} of {stream} is under way: let it end, or cancel it first"
                 )
-            if event is not None and session.scalar(
-                select(RetrainingRow.number).where(RetrainingRow.event == event)
-            ):
-                raise Conflict(f"there has been a retraining for {event}")
             newest = select(func.max(RetrainingRow.number)).where(RetrainingRow.stream == stream)
-            number, now = 1 + (session.scalar(newest) or 0), self._now_ms()
+            number = 1 + (session.scalar(newest) or 0)
             session.add(
                 RetrainingRow(
-                    stream=stream, number=number, writes=1, open=True, event=event, told=0, progress={},
+                    stream=stream, number=number, writes=1, open=True, told=0, progress={},
+                    event=None if proposal is None else proposal.event,
                     state=msgspec.to_builtins(retraining), holder="", held_until_ms=0, created_ms=now, changed_ms=now,
                 )
             )  # fmt: skip
             what = {"retraining": number, "trials": len(retraining.race.trials), "cause": retraining.cause}
+            if proposal is not None:
+                proposals.has_begun(session, proposal, number, now, by)
+                what["proposal"] = proposal.number
             self._record(session, now, by, Change("retrain", {}, what, stream, retraining.model))
             return number
 

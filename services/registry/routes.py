@@ -11,13 +11,15 @@ from services.registry.dataset_api import build_dataset_routes
 from services.registry.mlflow import build_mlflow_routes
 from services.registry.past_api import build_past_routes
 from services.registry.payoff_api import build_payoff_routes
+from services.registry.proposal_api import build_proposal_routes
+from services.registry.proposing import Proposing
 from services.registry.registry import Registry
 from services.registry.retraining_api import build_retraining_routes
 from services.registry.rollout_api import build_rollout_routes
 from services.registry.schemas_api import build_schema_routes
 
 
-def all_routes(registry: Registry, asking: Asking, catalog: Catalog) -> list[APIRouter]:
+def all_routes(registry: Registry, asking: Asking, proposing: Proposing, catalog: Catalog) -> list[APIRouter]:
     """What the service answers; the app needs `app.state.answers` for them (`route.RegistryRoute`)."""
     return [
         build_routes(registry),
@@ -27,6 +29,7 @@ def all_routes(registry: Registry, asking: Asking, catalog: Catalog) -> list[API
         build_dataset_routes(catalog),
         build_audit_routes(registry),
         build_retraining_routes(asking),
+        build_proposal_routes(proposing, asking.store, registry.rollouts),
         build_payoff_routes(registry),
         build_mlflow_routes(registry, asking.store),
         build_schema_routes(registry),

@@ -190,6 +190,25 @@ class RetrainingPolicyRow(Base):
     changed_by: Mapped[str]
 
 
+class ProposalRow(Base):
+    """A proposal to retrain (`domain.proposals`). state: its plain form. event: the id of what proposes it.
+
+    revision: counts what was decided of it; whoever changes it raises that only if nobody else has. waiting: something
+    may yet become of it; at most one of a stream is.
+    """
+
+    __tablename__ = "proposals"
+    __table_args__ = (UniqueConstraint("event"),)
+    stream: Mapped[str] = mapped_column(ForeignKey("streams.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    event: Mapped[str]
+    revision: Mapped[int]
+    waiting: Mapped[bool]
+    state: Mapped[dict[str, Any]]
+    created_ms: Mapped[int]
+    changed_ms: Mapped[int]
+
+
 class PayoffRow(Base):
     """What the answers of a model are worth (`contracts.payoff`); model "": of every model that has no row."""
 

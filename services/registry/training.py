@@ -24,7 +24,6 @@ from headrace.fold.metrics import TALLIES
 from headrace.history import History
 from headrace.metrics import catalogue
 from headrace.replay.verify import place_below
-from services.registry.asking import Asking
 from services.registry.domain import race as races
 from services.registry.domain import retraining as retrainings
 from services.registry.domain import rollouts
@@ -35,7 +34,7 @@ from services.registry.domain.race import Limits, Trial
 from services.registry.domain.retraining import Retraining, Served
 from services.registry.domain.rollouts import Contender
 from services.registry.registry import Registry
-from services.registry.retrainings import retraining_of
+from services.registry.retrainings import RetrainingStore, retraining_of
 from services.registry.steps import RunningStep, States
 from services.registry.tables import RetrainingRow
 from services.registry.trial import TrialTask, counts, losses
@@ -58,14 +57,13 @@ class Trainer:
     def __init__(
         self,
         registry: Registry,
-        asking: Asking,
+        store: RetrainingStore,
         history: History,
         states: States,
         metrics: CollectorRegistry,
         processes: int = 1,
     ) -> None:
-        self.store = asking.store
-        self._asking = asking
+        self.store = store
         self._registry = registry
         self._history = history
         self._states = states
@@ -91,7 +89,6 @@ class Trainer:
     def _go_round(self) -> None:
         while not self._stopping.wait(ROUND_SECONDS):
             try:
-                self._asking.look()
                 row = self.store.take(self._name)
                 if row is not None:
                     self._work(row)
@@ -192,7 +189,7 @@ class Trainer:
                 row, partial(retrainings.ended, says="the champion, as it is, lost no more than the winner")
             )
             return
-        by = By(TRAINER, f"retraining {row.number} of {row.stream}")
+        by = By(TRAINER, retrainings.origin(row.stream, row.number, retraining))
         described = f"trial {winner.number} of retraining {row.number} on {row.stream}"
         version, _, _ = self._registry.submit(retraining.model, winner.specification, described, by)
         name = f"{retraining.model}@{version}"

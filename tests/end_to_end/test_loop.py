@@ -92,6 +92,7 @@ def test_what_has_moved_is_found_once_and_mended_by_itself(system: System) -> No
     assert done["forecast"]["lost_of"] == "error"
     assert done["forecast"]["lost"] == pytest.approx(first.after - first.before)
     the_alert_has_ended(system)
+    the_story_tells_it_all(system, proposed)
 
 
 def champion(system: System) -> str:
@@ -137,6 +138,31 @@ def the_alert_has_ended(system: System) -> None:
         return bool(fired) and {over.get(one) for one in fired} == {"plain-anew@1 is the champion now"}
 
     system.wait(ended)
+
+
+def the_story_tells_it_all(system: System, proposed: RetrainProposed) -> None:
+    """Proposal, race, shadow, promotion, and the alert that began before and has ended since: with times and who."""
+    listed = command(system, "retrain", "proposals", STREAM)["proposals"]
+    [number] = [one["proposal"] for one in listed if one["event"] == proposed.id]
+    told = command(system, "retrain", "story", STREAM, "--proposal", str(number))
+    assert (told["outcome"], told["drift"], told["cause"]) == ("promoted", proposed.drift, proposed.cause)
+    assert told["expected"]["lost"] == pytest.approx(proposed.after - proposed.before)
+    assert (told["race"]["version"], told["rollout"]["stage"]) == (1, "kept")
+    steps = [(step["what"], step["by"]) for step in told["steps"]]
+    ours = [step for step in steps if not step[0].startswith("alert")]
+    assert ours == [
+        ("proposed", "a retrain event"),
+        ("begun", "a retrain event"),
+        ("raced", "the trainer"),
+        ("shadow", "the trainer"),
+        ("kept", "the judge"),
+    ]
+    assert ("alert firing", "the monitor") in steps
+    assert steps[-1] == ("alert resolved", "the monitor")
+    times = [step["at"] for step in told["steps"]]
+    assert times == sorted(times)
+    made = system.client.get("registry", "/v1/models/plain-anew/versions/1/lineage")
+    assert f"for proposal {number} (drift {proposed.drift})" in json.dumps(made)
 
 
 def read(system: System, name: str, type: Any) -> list[Any]:

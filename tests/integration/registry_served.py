@@ -11,6 +11,8 @@ from services.registry.asking import Asking
 from services.registry.catalog import Catalog
 from services.registry.datasets import DatasetStore
 from services.registry.policies import PolicyStore
+from services.registry.proposals import ProposalStore
+from services.registry.proposing import Proposing
 from services.registry.registry import now_ms
 from services.registry.retrainings import RetrainingStore
 from services.registry.routes import all_routes
@@ -44,7 +46,7 @@ class FullLogs:
 class Served:
     """A registry over HTTP, as a process serves it, on a log in memory."""
 
-    def __init__(self, url, log, folder, clock=now_ms, most=1000):
+    def __init__(self, url, log, folder, clock=now_ms, most=1000, logs=None):
         path = folder / "keys.json"
         self.secrets = {
             name: keys.create(path, name, role)
@@ -57,11 +59,14 @@ class Served:
         self.app = create_app(service="registry", keys=KeyRing.load(path), ready=dict)
         self.app.state.answers = self.answers
         database, trail = self.memory.database, self.memory.trail
-        retrainings, policies = RetrainingStore(database, now_ms, trail), PolicyStore(database, now_ms, trail)
-        logs = FullLogs()
+        retrainings, policies = RetrainingStore(database, clock, trail), PolicyStore(database, clock, trail)
+        logs = logs or FullLogs()
         asking = Asking(self.registry, retrainings, policies, logs)
         self.datasets = DatasetStore(database, now_ms, trail)
-        for router in all_routes(self.registry, asking, Catalog(self.registry, self.datasets, logs)):
+        self.proposals = ProposalStore(database, clock, trail)
+        self.proposing = Proposing(asking, self.proposals, logs)
+        catalog = Catalog(self.registry, self.datasets, logs)
+        for router in all_routes(self.registry, asking, self.proposing, catalog):
             self.app.include_router(router)
         self.client = TestClient(self.app)
 

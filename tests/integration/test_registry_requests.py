@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from headrace.contracts.events import RetrainProposed
 from headrace.errors import Transient
 from services.registry.answers import CLAIM_SECONDS, Answer, Answers, UnderWay
 from services.registry.domain.audit import By
@@ -327,6 +328,7 @@ def test_every_answer_that_is_read_has_a_tag_that_changes_with_it(served):
     served.post("/v1/streams/s/rollouts", json={"model": "n"})
     served.post("/v1/streams/s/retrainings", json=RETRAINING)
     served.send("PUT", "/v1/streams/s/retraining-policy", json=POLICY)
+    assert served.proposals.keep(RetrainProposed("e", "s", 5, "it moved")) == 1
     assert served.post("/v1/datasets", json={"name": "d", "stream": "s"}).status_code == 201
     paths = [
         path.format(stream="s", model="m", version="1", number="1", name="d")

@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from headrace import keys
 from headrace.contracts.codec import decode_rows_written, encode
+from headrace.contracts.events import RetrainProposed
 from headrace.contracts.stream import from_dict
 from headrace.datasets.measurement import Category, LabelProfile, Measurement, Profile, Quality
 from headrace.errors import Fatal, Transient, Unusable
@@ -52,7 +53,11 @@ def everything(served):
         ]
         again += [f"{path}/contract?version={number + 1}&format=plain" for number in range(stream["version"])]
         again += [f"{path}/live?at=2100-01-01T00:00:00Z", f"{path}/live?at=2000-01-01T00:00:00Z"]
-        for kind, name in (("rollouts", "rollout"), ("retrainings", "retraining")):
+        for kind, name in (
+            ("rollouts", "rollout"),
+            ("retrainings", "retraining"),
+            ("proposals", "proposal"),
+        ):
             again.append(f"{path}/{kind}?limit=500")
             again += [f"{path}/{kind}/{one[name]}" for one in served.get(again[-1]).json()[kind]]
     for model in served.get("/v1/models?limit=500").json()["models"]:
@@ -88,6 +93,7 @@ class Life:
             *[self._turn] * 2,
             self._judge,
             self._retrain,
+            self._propose,
             self._dataset,
             self._tag,
             *[self._change] * 3,
@@ -139,6 +145,14 @@ class Life:
         self._post(f"{path}/retrainings/{self.chance.randrange(1, 4)}/cancel", None)
         policy = POLICY | {"every_seconds": self.chance.randrange(60, 70)}
         self.served.send(self.chance.choice(["PUT", "DELETE"]), f"{path}/retraining-policy", json=policy)
+
+    def _propose(self, stream, model):
+        event = RetrainProposed(f"e{self.chance.randrange(20)}", stream, 5, "ü\u2028 has moved", model=model)
+        with suppress(Absent):
+            number = self.served.proposals.keep(event)
+            if number is not None:
+                verb = self.chance.choice(["approve", "dismiss"])
+                self._post(f"/v1/streams/{stream}/proposals/{number}/{verb}", None)
 
     def _dataset(self, stream, _):
         self._post("/v1/datasets", {"name": self.chance.choice("xy") + stream, "stream": stream})

@@ -146,14 +146,6 @@ def test_its_begin_and_its_end_are_on_the_trail_and_nothing_comes_after_the_end(
     assert opened.trail.examine([]).fault is None
 
 
-def test_an_event_is_answered_once(opened: Opened) -> None:
-    opened.store.begin("s", retraining(), ANN, "drift/s/7")
-    opened.store.turn("s", 1, partial(rules.cancelled, by="ann"), ANN)
-    with pytest.raises(Conflict, match="has been a retraining for drift/s/7"):
-        opened.store.begin("s", retraining(), ANN, "drift/s/7")
-    assert opened.store.begin("s", retraining(), ANN, "drift/s/8") == 2
-
-
 POLICY = Policy(
     Ask(Search(({"n": 1},)), start={}, plan=Plan(canary=(0.1,))), every_seconds=60, on_events=True
 )
@@ -197,6 +189,7 @@ def test_a_topic_is_read_on_from_where_it_was_acted_on(opened: Opened) -> None:
     [
         (msgspec.structs.replace(POLICY, every_seconds=59), "every_seconds"),
         (msgspec.structs.replace(POLICY, cool_down_seconds=-1), "cool_down_seconds"),
+        (msgspec.structs.replace(POLICY, expires_seconds=0), "expires_seconds"),
         (msgspec.structs.replace(POLICY, ask=Ask(Search(), start={0: 5})), "ask.start"),
     ],
 )

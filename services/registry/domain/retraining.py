@@ -21,6 +21,8 @@ ENDS: tuple[Status, ...] = ("done", "cancelled")
 
 LEAST_SECONDS = 60
 """Between two retrainings by the clock."""
+EXPIRES_SECONDS = 7 * 86_400
+"""For which a proposal waits for a person, unless a policy says otherwise."""
 ROUNDING = 1e-9
 """A gain of less than this part of the loss is none: the same losses, summed in another order."""
 ANEW = "-anew"
@@ -50,13 +52,16 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a stream is retrained by itself. every_seconds: by the clock; 0: not. on_events: when one is proposed.
 
-    cool_down_seconds: so long after a retraining began, no event begins another.
+    cool_down_seconds: so long after a retraining began, no event begins another. approval: what an event proposes waits
+    until a person lets it begin. expires_seconds: so long it waits for that.
     """
 
     ask: Ask
     every_seconds: int = 0
     on_events: bool = False
     cool_down_seconds: int = 3_600
+    approval: bool = False
+    expires_seconds: int = EXPIRES_SECONDS
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -79,7 +84,8 @@ class Retraining(msgspec.Struct, frozen=True):
     rollout; None: it is registered only. whatever: the winner is taken further even if it lost more than the champion.
     cause: what asked for it. forecast: what it was to take; None: it is older than forecasts. worth: what an answer of
     the champion and of the winner was worth; None: not known, or nobody said what answers are worth. says: what came of
-    it, in words. version, rollout: of the winner.
+    it, in words. version, rollout: of the winner. proposal, drift: the number of what asked for it, and
+    the id of what had moved; None and "": it was no event.
     """
 
     model: str
@@ -99,6 +105,8 @@ class Retraining(msgspec.Struct, frozen=True):
     forecast: Forecast | None = None
     worth: Gain | None = None
     horizon_decisions: int = 100_000
+    proposal: int | None = None
+    drift: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -121,6 +129,13 @@ def challenger_name(champion: str) -> str:
     if champion.endswith(ANEW):
         return champion.removesuffix(ANEW)
     return champion[: LONGEST_NAME - len(ANEW)] + ANEW
+
+
+def origin(stream: str, number: int, retraining: Retraining) -> str:
+    """Where a winner comes from, for its lineage."""
+    asked = "" if retraining.proposal is None else f", for proposal {retraining.proposal}"
+    drift = f" (drift {retraining.drift})" if retraining.drift else ""
+    return f"retraining {number} of {stream}{asked}{drift}"
 
 
 def last_loss(trial: Trial) -> float:
@@ -162,6 +177,8 @@ def check_policy(policy: Policy) -> Policy:
         raise Unusable(f"at least {LEAST_SECONDS} s, or 0 for not at all", where="every_seconds")
     if not 0 <= policy.cool_down_seconds <= 10**9:
         raise Unusable("0 or more", where="cool_down_seconds")
+    if not 1 <= policy.expires_seconds <= 10**9:
+        raise Unusable("1 or more", where="expires_seconds")
     check_horizon(policy.ask.horizon_decisions)
     if policy.ask.start:
         raise Unusable("offsets are past by then: give `last`, or nothing", where="ask.start")

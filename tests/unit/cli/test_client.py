@@ -204,6 +204,9 @@ def test_every_change_of_the_registry_takes_its_reason_along(service):
         ),
         "/v1/streams/s/rollouts": lambda client, why: client.begin_rollout("s", "m", **why),
         "/v1/streams/s/rollouts/1/hold": lambda client, why: client.turn_rollout("s", 1, "hold", **why),
+        "/v1/streams/s/proposals/3/approve": lambda client, why: client.turn_proposal(
+            "s", 3, "approve", **why
+        ),
     }
     for path in paths:
         service.on(f"POST {path}", {})
