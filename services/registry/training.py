@@ -189,8 +189,8 @@ class Trainer:
                 row, partial(retrainings.ended, says="the champion, as it is, lost no more than the winner")
             )
             return
-        by = By(TRAINER, retrainings.origin(row.stream, row.number, retraining))
-        described = f"trial {winner.number} of retraining {row.number} on {row.stream}"
+        origin = retrainings.origin(row.stream, row.number, retraining)
+        by, described = By(TRAINER, origin), f"trial {winner.number} of {origin}"
         version, _, _ = self._registry.submit(retraining.model, winner.specification, described, by)
         name = f"{retraining.model}@{version}"
         if retraining.plan is None:
