@@ -12,6 +12,7 @@ from headrace.cli.output import Output, count, guarded
 from headrace.cli.profiles import measured_life
 from headrace.cli.progress import Bar
 from headrace.cli.streams import every
+from headrace.cli.tail import unusual
 from headrace.client import Client, ServiceProblem, calls
 from headrace.errors import Unusable
 
@@ -238,7 +239,10 @@ def _compared(found: dict[str, Any]) -> str:
 def _show_story(output: Output, story: dict[str, Any]) -> None:
     said = story["prediction"] or story["recomputed"] or {}
     output.say(f"{story['id']} · {story['stream']}/{story['partition']}/{story['offset']}", style="bold")
+    flags = unusual(said)
     output.say(f"entity {story['observation']['entity']}, answered by {said.get('model') or 'nobody'}")
+    if flags:
+        output.say(f"flagged as {', '.join(flags)}")
     output.say()
     names = sorted({name for one in story["models"] for name in one["features"]})
     columns = [f"{one['model']}@{one['version']}" for one in story["models"]]

@@ -97,7 +97,14 @@ def line_of(what: What, document: dict[str, Any]) -> str:
     said = _said(document)
     parts.append(f"{document.get('model') or 'no model'}: {said}")
     parts.extend(f"{other.get('model')}: {_said(other)}" for other in document.get("challengers") or ())
+    parts.extend(unusual(document))
     return "  ".join(parts)
+
+
+def unusual(prediction: dict[str, Any]) -> list[str]:
+    """What was flagged beside a prediction, in words."""
+    told = [f"outlier: {', '.join(prediction['outliers'])}"] if prediction.get("outliers") else []
+    return [*told, f"anomalous ({prediction['anomaly']:.3f})"] if prediction.get("anomalous") else told
 
 
 def _said(answer: dict[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """What a new version of a contract would break: for producers who send by the old one, or models that learnt from it.
 
 A change is compatible if everything that was good stays good and means the same: new optional fields, wider ranges,
-more categories, a field no longer required, descriptions, and the policies of a stream (label wait, expiry, limits),
-which take effect at an offset of the log. Everything else is refused, because a log is kept for ever and must read as
-one. The way out is always the same: a new stream. The texts say what to do instead where something smaller would do.
+more categories, a field no longer required, descriptions, and the policies of a stream (label wait, expiry, limits,
+outliers), which take effect at an offset of the log. Everything else is refused, because a log is kept for ever and
+must read as one. The way out is always the same: a new stream. The texts say what to do instead where something smaller
+would do.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from headrace.contracts.outliers import OutlierSpec
 from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract, check
 
-PARTS = ("fields", "label", "limits")
+PARTS = ("fields", "label", "limits", "outliers")
 
 
 class Difference(NamedTuple):
@@ -29,13 +30,14 @@ def differences(old: StreamContract, new: StreamContract) -> list[Difference]:
         *_fields(old.fields, new.fields),
         *_attributes("label.", old.label, new.label),
         *_attributes("limits.", old.limits, new.limits),
+        *_attributes("outliers.", old.outliers, new.outliers),
     ]
 
 
 def _attributes(
     where: str,
-    old: StreamContract | Field | LabelSpec | Limits,
-    new: StreamContract | Field | LabelSpec | Limits,
+    old: StreamContract | Field | LabelSpec | Limits | OutlierSpec,
+    new: StreamContract | Field | LabelSpec | Limits | OutlierSpec,
     *,
     but: tuple[str, ...] = (),
 ) -> Iterator[Difference]:

@@ -151,6 +151,9 @@ class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
 
     offset: the observation's offset in its log partition. model is "" if the stream had no champion. groups: of the
     observation, by field (see `headrace.contracts.groups`); None: the contract declares none, or it is in none.
+    outliers: fields whose values are beyond their bounds; None: none is, or nobody looked. anomaly: how unlike those
+    before it the observation is, all fields together, in [0, 1]; None: nobody looked, or not enough was known.
+    anomalous: hardly any before it was so unlike the others (see `headrace.fold.outliers`).
     """
 
     id: str
@@ -164,6 +167,9 @@ class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
     probabilities: dict[str, float] | None = None
     challengers: list[Answer] = []
     groups: dict[str, str] | None = None
+    outliers: list[str] | None = None
+    anomaly: float | None = None
+    anomalous: bool = False
 
 
 DriftKind = Literal["data", "prediction", "concept", "bias", "quality", "volume", "delay"]

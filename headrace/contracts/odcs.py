@@ -9,7 +9,8 @@ silently ignored would be found by a model in production.
     headraceTask        binary, multiclass or regression (the one that every stream needs)
     headraceLabel       the label: a mapping (see LabelSpec), or the name of a property that is the label
     headraceEventTime, headraceEntity        names of properties; the id is the property with primaryKey
-    headraceLimits, headracePartitions, headraceStream        see StreamContract; the last names the stream
+    headraceLimits, headraceOutliers, headracePartitions, headraceStream        see StreamContract; the last names the
+                        stream
     on a property: headraceFeature, headraceSensitive, headracePersonal, headraceUnit
 """
 
@@ -35,13 +36,14 @@ from headrace.contracts.odcs_fields import (
     read_field,
     write_field,
 )
+from headrace.contracts.outliers import OutlierSpec
 from headrace.contracts.stream import LabelSpec, Limits, StreamContract, Task, check
 from headrace.errors import Unusable
 
 API_VERSION = "v3.1.0"
 READ_VERSIONS = ("v3.0.0", "v3.0.1", "v3.0.2", "v3.1.0", "v3.2.0")
 
-STREAM_PROPERTIES = ("Task", "Label", "EventTime", "Entity", "Limits", "Partitions", "Stream")
+STREAM_PROPERTIES = ("Task", "Label", "EventTime", "Entity", "Limits", "Outliers", "Partitions", "Stream")
 
 
 # -- writing ------------------------------------------------------------
@@ -72,6 +74,7 @@ def dump(contract: StreamContract) -> str:
             EventTime=contract.event_time,
             Entity=contract.entity,
             Limits=_written_struct(contract.limits),
+            Outliers=_written_struct(contract.outliers),
             Partitions=contract.partitions,
         ),
     }
@@ -79,7 +82,7 @@ def dump(contract: StreamContract) -> str:
     return documents.write(document)
 
 
-def _written_struct(value: LabelSpec | Limits, keep: Sequence[str] = ()) -> dict[str, Any]:
+def _written_struct(value: LabelSpec | Limits | OutlierSpec, keep: Sequence[str] = ()) -> dict[str, Any]:
     """The struct's fields that differ from their defaults, and those of `keep`."""
     plain: dict[str, Any] = msgspec.to_builtins(value)
     return {name: getattr(value, name) for name in value.__struct_fields__ if name in plain or name in keep}
@@ -139,6 +142,7 @@ def _contract(model: OpenDataContractStandard, schema: SchemaObject, told: Told)
         version=_version(model.version),
         label=label,
         limits=told.take("Limits", Limits, Limits()),
+        outliers=told.take("Outliers", OutlierSpec, OutlierSpec()),
         id=(keys[0] or "") if keys else "",
         event_time=told.take("EventTime", str, ""),
         entity=told.take("Entity", str, ""),
@@ -170,9 +174,16 @@ def _place(
         return f"{place}.{names.get(rest, rest)}" if rest else place
     if head == "id":
         return f"{paths[contract.id]}.primaryKey"
-    name = {"label": "Label", "limits": "Limits", "event_time": "EventTime", "entity": "Entity"}.get(head)
-    if name is None:
-        name = {"partitions": "Partitions", "": "Stream"}.get(head, "")
+    names = {
+        "label": "Label",
+        "limits": "Limits",
+        "event_time": "EventTime",
+        "entity": "Entity",
+        "outliers": "Outliers",
+        "partitions": "Partitions",
+        "": "Stream",
+    }
+    name = names.get(head, "")
     path = told.path(
         name, {"Stream": "schema[0].name", "Label": "customProperties (headraceLabel)"}.get(name, where)
     )

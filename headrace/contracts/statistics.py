@@ -141,7 +141,8 @@ class WindowSummary(msgspec.Struct, omit_defaults=True):
     contract: in the total only. missing: observations without that field (log). fields: the values of observations by
     field (log; not in the total). statuses: outcomes by status. answers (predictions) and quality (outcomes): by
     `model@version`. groups: quality by `model@version`, field and group (outcomes; not in the total), `grouped` of
-    them. rejected: by `rule/field`. Dictionaries are bounded; what does not fit is counted as `other`.
+    them. flagged: predictions with an outlier or anomalous, outliers by field, anomalous (predictions). rejected: by
+    `rule/field`. Dictionaries are bounded; what does not fit is counted as `other`.
     """
 
     stream: str
@@ -168,6 +169,9 @@ class WindowSummary(msgspec.Struct, omit_defaults=True):
     quality: dict[str, Quality] = {}
     groups: dict[str, dict[str, dict[str, Quality]]] = {}
     grouped: int = 0
+    flagged: int = 0
+    anomalous: int = 0
+    outliers: dict[str, int] = {}
     delay: Delay = msgspec.field(default_factory=Delay)
     rejected: dict[str, int] = {}
     contract: ContractFacts | None = None

@@ -12,6 +12,7 @@ import msgspec
 
 from headrace.contracts.coherence import MAGNITUDE, MAX_LENGTH, check_coherence
 from headrace.contracts.events import Scalar
+from headrace.contracts.outliers import OutlierSpec, check_outliers
 from headrace.errors import Unusable
 
 FieldType = Literal["string", "integer", "number", "boolean", "time"]
@@ -83,7 +84,8 @@ class StreamContract(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
 
     id: the field that carries the observation id ("" = producers send `id` or get one). event_time: the field that
     carries event time ("" = arrival). entity: the field that decides the partition ("" = the observation's id, so
-    that a label with the id alone finds its shard). partitions: number of shards, fixed for life.
+    that a label with the id alone finds its shard). partitions: number of shards, fixed for life. outliers: what
+    observations are watched for.
     """
 
     name: str
@@ -97,6 +99,7 @@ class StreamContract(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     entity: str = ""
     partitions: int = 1
     description: str = ""
+    outliers: OutlierSpec = OutlierSpec()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able form; `from_dict` reads it back. A field's `feature` is left out where it is the default."""
@@ -134,14 +137,15 @@ def from_dict(document: dict[str, Any]) -> StreamContract:
 def check(contract: StreamContract) -> StreamContract:
     """Return the contract, each field's `feature` settled. Raises `Unusable` if it is incoherent (see `coherence`)."""
     check_coherence(contract)
-    if all(field.feature is not None for field in contract.fields):
-        return contract
-    return msgspec.structs.replace(
-        contract,
-        fields=[
-            field
-            if field.feature is not None
-            else msgspec.structs.replace(field, feature=feature_by_default(contract, field))
-            for field in contract.fields
-        ],
-    )
+    if any(field.feature is None for field in contract.fields):
+        contract = msgspec.structs.replace(
+            contract,
+            fields=[
+                field
+                if field.feature is not None
+                else msgspec.structs.replace(field, feature=feature_by_default(contract, field))
+                for field in contract.fields
+            ],
+        )
+    check_outliers(contract)
+    return contract

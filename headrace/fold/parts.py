@@ -64,15 +64,6 @@ class Early(NamedTuple):
     offset: int
 
 
-def corrected(first: Outcome, label: Label, offset: int) -> Outcome:
-    """The outcome that a second label makes of an earlier one."""
-    return Outcome(
-        first.id, first.entity, label.at, "corrected", offset, first.observed_at, first.prediction_offset,
-        label.y, first.y, first.model, first.version, first.answer, first.score, first.probabilities,
-        first.challengers, first.groups,
-    )  # fmt: skip
-
-
 class Folded:
     """What a run of records gave, in log order."""
 

@@ -35,7 +35,9 @@ from headrace.errors import Fatal, HeadraceError, Transient, Unusable
 from headrace.fold.counters import Counters
 from headrace.fold.deadlines import Deadlines
 from headrace.fold.edits import Edit
-from headrace.fold.parts import PLACES, Asked, Early, Folded, Rebuild, Refused, Waiting, corrected, place
+from headrace.fold.outcomes import corrected, ended
+from headrace.fold.outliers import Outliers, watching
+from headrace.fold.parts import PLACES, Asked, Early, Folded, Rebuild, Refused, Waiting, place
 from headrace.fold.slot import ModelSlot
 
 CONTROLS_REMEMBERED = 1_000
@@ -65,6 +67,7 @@ class Shard:
         """Offset of the last record folded; -1 before the first."""
         self.watermark = 0
         self._groups = Groups()
+        self._outliers: Outliers | None = None
         self.counters = Counters()
         self.champion: ModelSlot | None = None
         self.canary: ModelSlot | None = None
@@ -157,6 +160,8 @@ class Shard:
             asked = self._ask_others(observation, prediction, asked)
         if self._groups:
             prediction.groups = self._groups.of(x, observation.aside)
+        if self._outliers is not None:
+            self._outliers.mark(prediction, x)
         self._out.predictions.append(prediction)
         self._park(identity, Waiting(prediction, x, asked))
         early = self._early.pop(identity, None) if self._early else None
@@ -309,6 +314,7 @@ class Shard:
         if isinstance(control, ContractAdopted):
             self.contract = contracts.from_dict(control.contract)
             self._groups = Groups(self.contract)
+            self._outliers = watching(self.contract, self._outliers)
             self._deadlines.adopt(self.contract.label.wait_seconds, self.offset)
         elif isinstance(control, ModelDeployed):
             self._deploy(control)
@@ -425,10 +431,7 @@ class Shard:
     # -- emitting ---------------------------------------------------------------------------------------------------
 
     def _emit(self, said: Prediction, status: OutcomeStatus, at: int, offset: int, y: Scalar | None) -> None:
-        outcome = Outcome(
-            said.id, said.entity, at, status, offset, said.at, said.offset, y, None,
-            said.model, said.version, said.answer, said.score, said.probabilities, said.challengers, said.groups,
-        )  # fmt: skip
+        outcome = ended(said, status, at, offset, y)
         assert self.contract is not None
         if self.contract.label.second == "correct" and said.id in self._known:
             self._known[said.id] = outcome

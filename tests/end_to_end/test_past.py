@@ -37,7 +37,10 @@ CONTRACT: dict[str, Any] = {
         {"name": "speed", "type": "number"},
     ],
     "label": {"name": "broken", "type": "boolean", "wait_seconds": 3_000_000},
+    "outliers": {"methods": ["bounds", "trees"], "window": 80, "share": 0.02},
 }
+ODD = 777
+"""The observation that is far too hot."""
 LOGISTIC = {"model": ["preprocessing.StandardScaler", "linear_model.LogisticRegression"]}
 TREE = {"model": [{"class": "tree.HoeffdingTreeClassifier", "parameters": {"grace_period": 20}}]}
 
@@ -49,6 +52,7 @@ def events(first: int, count: int) -> list[bytes]:
     for number in range(first, first + count):
         machine, at = f"m{number % 7}", 1_700_000_000_000 + 1000 * number
         heat, speed = round(chance.uniform(-3, 3), 3), round(chance.uniform(-3, 3), 3)
+        heat = 60.0 if number == ODD else heat
         broken = (heat + speed > 0) != (machine == LIAR)
         identity = f"o{number}"
         lines.append(
@@ -138,9 +142,11 @@ def test_the_past_is_found_again_and_poison_is_unlearnt(system: System) -> None:
     assert all(list(part["models"]) == ["logistic@1"] for part in verified["partitions"])
 
     system.kill("scoring")  # what was said lives in the log, not in the process
-    story = command(system, "why", "o777")
+    story = command(system, "why", f"o{ODD}")
     assert story["equal"] is True
-    assert story["prediction"]["id"] == "o777"
+    assert story["prediction"]["id"] == f"o{ODD}"
+    assert story["prediction"]["outliers"] == ["heat"]
+    assert 0.0 < story["prediction"]["anomaly"] <= 1.0
     assert [one["model"] for one in story["models"]] == ["logistic", "tree"]
     assert story["models"][0]["score"] == story["prediction"]["score"]
     assert story["label"]["y"] == story["outcome"]["y"]

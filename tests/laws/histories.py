@@ -9,6 +9,7 @@ from random import Random
 
 from headrace.contracts.codec import encode
 from headrace.contracts.events import Answer, Label, Rejected
+from headrace.contracts.outliers import OutlierSpec
 from headrace.contracts.stream import Field, LabelSpec, Limits
 from headrace.testing import builders
 from tests.unit.monitor import made_up
@@ -27,13 +28,15 @@ NARROW = Limits(pending=8, remembered=12, early_labels=3)
 """Bounds that a short history meets."""
 ROOMY = Limits(pending=1000, remembered=1000, early_labels=1000)
 """Bounds that no history here meets."""
+WATCHING = OutlierSpec(["bounds"], fence=1.5, window=20)
+"""Trees have their laws by themselves: thousands of nodes in every snapshot would make the shard's slow."""
 
 
 def head(limits: Limits, wait_seconds: int, second="ignore", expiry="drop"):
     """What stands at the start of a log."""
     spec = LabelSpec(wait_seconds=wait_seconds, second=second, expiry=expiry)
     return [
-        builders.adopted(builders.contract(limits=limits, label=spec)),
+        builders.adopted(builders.contract(limits=limits, label=spec, outliers=WATCHING)),
         builders.deployed("logistic", LOGISTIC),
         builders.deployed("tree", TREE, role="challenger"),
     ]
@@ -127,6 +130,13 @@ def example(rng: Random):
     return encode([f"e{rng.randrange(4)}", rng.randrange(90_000), x, rng.random() < 0.5])
 
 
+def values(rng: Random):
+    """Two numbers, now and then far out, missing, or none at all."""
+    a = rng.gauss(0, 1) * rng.choice([1, 1, 1, 30, 1e300])
+    x = {"a": rng.choice(["text", True]) if rng.random() < 0.1 else a, "n": rng.randrange(-3, 9)}
+    return encode({name: x[name] for name in x if rng.random() < 0.9})
+
+
 def numeric_example(rng: Random):
     x = {"a": round(rng.uniform(-5, 5), 2), "b": "text" if rng.random() < 0.1 else 1.0}
     return encode(["e", 0, x, rng.random() < 0.5])
@@ -179,7 +189,9 @@ def monitored(rng: Random, kind: str):
     model = rng.choice(["m", "n"])
     others = [Answer("tree", rng.randrange(3), True, _spoken(rng))]
     if kind == "predictions":
-        return builders.prediction("i", _spoken(rng), model=model, at=at, challengers=others)
+        said = builders.prediction("i", _spoken(rng), model=model, at=at, challengers=others)
+        said.outliers, said.anomalous = rng.choice([None, None, ["a"], ["a", "b"]]), rng.random() < 0.1
+        return said
     if kind == "rejected":
         return Rejected(at, rng.choice(["json", "range"]), "why", b"x", rng.choice("abc"))
     status = rng.choice(["labelled", "labelled", "labelled", "expired", "corrected", "unmatched"])
@@ -227,7 +239,9 @@ def hostile_monitored(i: int, kind: str):
             return builders.adopted(builders.contract(fields=fields, version=1 + i // 100), id=f"c{i}", at=at)
         return builders.observation(f"id{i}", {f"f{i % 30}_{i - i % 100}": float(i)}, at=at)
     if kind == "predictions":
-        return builders.prediction(f"id{i}", model=f"m{i}", at=at)
+        said = builders.prediction(f"id{i}", model=f"m{i}", at=at)
+        said.outliers = [f"field{i}"]
+        return said
     if kind == "rejected":
         return Rejected(at, "unknown_field", "why", b"x", f"field{i}")
     said = builders.outcome(f"id{i}", model=f"m{i}", at=at, observed_at=at - i)

@@ -16,12 +16,15 @@ from headrace import checkpoint
 from headrace.contracts.cleanse import Cleanser
 from headrace.contracts.codec import encode
 from headrace.contracts.events import Alert, Answer
+from headrace.contracts.outliers import OutlierSpec
 from headrace.contracts.statistics import Quality, WindowSummary, decode_summary
+from headrace.contracts.stream import Field
 from headrace.contracts.topics import OUTCOMES, PREDICTIONS, STATISTICS, topic
 from headrace.errors import Poison, Unusable
 from headrace.fold.features import FeaturePlan, check_features
 from headrace.fold.log import LogFold
 from headrace.fold.metrics import Prequential
+from headrace.fold.outliers import Outliers
 from headrace.fold.shard import Shard
 from headrace.fold.slot import ModelSlot
 from headrace.operators.tumbling import TumblingWindows
@@ -160,6 +163,18 @@ def prequential_step(metrics: Prequential, value: bytes) -> list[Any]:
     if revised is not None:
         metrics.correct(y, revised, told)
     return []
+
+
+WATCHED = builders.contract(
+    fields=[Field("a", "number"), Field("n", "integer")],
+    outliers=OutlierSpec(["bounds", "trees"], fence=2.0, share=0.05, window=40),
+)
+
+
+def outliers_step(watching: Outliers, value: bytes) -> list[Any]:
+    told = builders.prediction("i")
+    watching.mark(told, msgspec.json.decode(value))
+    return [told]
 
 
 def seeded_answer(task: str, i: int) -> bytes:
@@ -500,6 +515,12 @@ SUBJECTS = [
                 make=adapted(lambda: FeaturePlan(specs(50)), plan_step),
             )
         },
+        not_promised={DUPLICATES: SHARD_DEDUPES},
+    ),
+    Subject(
+        "outliers", Outliers, adapted(lambda: Outliers(WATCHED), outliers_step), histories.values,
+        state=lambda processor: checkpoint.fingerprint(processor.state),
+        floods={"every value new": Flood(lambda i: encode({"a": i * 1.1, "n": i, f"f{i}": 1.0}), 400, 1_200)},
         not_promised={DUPLICATES: SHARD_DEDUPES},
     ),
     *(

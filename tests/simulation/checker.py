@@ -302,6 +302,8 @@ class Checker:
             for event in self._seen["predictions", partition]:
                 self.seen["prediction of a champion" if "model" in event else "prediction of nobody"] += 1
                 self.seen["challenger asked"] += len(event.get("challengers", []))
+                self.seen["outlier"] += "outliers" in event
+                self.seen["anomaly"] += "anomalous" in event
                 self.seen["no answer"] += "model" in event and "answer" not in event
             for event in self._seen["outcomes", partition]:
                 self.seen[f"outcome {event['status']}"] += 1

@@ -12,7 +12,7 @@ import importlib
 import json
 from typing import Any
 
-from river import compose
+from river import anomaly, compose
 
 Event = dict[str, Any]
 
@@ -113,6 +113,75 @@ class Feature:
             del panes[old]
 
 
+class Watcher:
+    """Says which observations are outliers; keeps every value and every score."""
+
+    def __init__(self, stream: str, spec: Event, fields: list[str]) -> None:
+        self.spec, self.fields = spec, fields
+        self.window = spec.get("window", 1000)
+        self.quarter = self.window // 4
+        self.values: dict[str, list[float]] = {name: [] for name in fields}
+        self.deciles: dict[str, tuple[float, float, float]] = {}
+        self.scores: list[float] = []
+        seed = int(hashlib.blake2b(stream.encode(), digest_size=4).hexdigest(), 16)
+        self.trees = anomaly.HalfSpaceTrees(n_trees=25, height=6, window_size=self.window, seed=seed)
+        self.seen = 0
+
+    def judge(self, x: Event) -> Event:
+        """The part of a prediction that says what is unusual; then learn."""
+        beyond, places = [], dict.fromkeys(self.fields, 0.5)
+        for name in self.fields:
+            if name not in x:
+                continue
+            if name in self.deciles:
+                is_beyond, places[name] = self.compare(x[name], *self.deciles[name])
+                beyond += [name] * is_beyond
+            values = self.values[name]
+            values.append(x[name])
+            if len(values) % self.quarter == 0:
+                newest = sorted(values[-self.window :])
+                tenth, half = len(newest) // 10, len(newest) // 2
+                self.deciles[name] = (newest[tenth], newest[half], newest[len(newest) - 1 - tenth])
+        told: Event = {"outliers": beyond} if beyond and "bounds" in self.spec["methods"] else {}
+        if "trees" in self.spec["methods"]:
+            told |= self.ask_trees(places)
+        self.seen += 1
+        return told
+
+    def compare(self, value: float, low: float, middle: float, high: float) -> tuple[bool, float]:
+        """Whether it is out of bounds, and its place between 0 and 1."""
+        away = value - middle
+        unit = high - middle if away > 0 else middle - low
+        if away == 0:
+            return False, 0.5
+        if unit == 0:
+            return False, 1.0 if away > 0 else 0.0
+        fence = self.spec.get("fence", 4.0) * unit
+        is_beyond = value > middle + fence if away > 0 else value < middle - fence
+        return is_beyond, min(1.0, max(0.0, 0.5 + away / unit / 8))
+
+    def ask_trees(self, places: dict[str, float]) -> Event:
+        told: Event = {}
+        if self.seen >= self.quarter + self.window:
+            score = self.trees.score_one(places)
+            told["anomaly"] = score
+            if self.is_rare(score):
+                told["anomalous"] = True
+            self.scores.append(score)
+        if self.seen >= self.quarter:
+            self.trees.learn_one(places)
+        return told
+
+    def is_rare(self, score: float) -> bool:
+        """Above the k-th highest score of the last whole block, and among the k highest of its own."""
+        bound, begin, k = float("inf"), 0, 1
+        while begin + (size := round(k / self.spec.get("share", 0.001)) - 1) <= len(self.scores):
+            bound = sorted(self.scores[begin : begin + size])[-k]
+            begin, k = begin + size, min(2 * k, 4)
+        higher = [other for other in self.scores[begin:] if other >= score]
+        return score > bound and len(higher) < k
+
+
 class Reading:
     """What one partition's records give, as the JSON documents that should be on the topics, in order."""
 
@@ -124,6 +193,7 @@ class Reading:
         self.canary: Model | None = None
         self.share = 0.0
         self.models: list[Model] = []
+        self.watcher: Watcher | None = None
         self.forgotten = 0
         self.by_canary = 0
         self.labels = 0
@@ -181,7 +251,8 @@ class Reading:
                 prediction |= said
             else:
                 prediction.setdefault("challengers", []).append(said)
-        self.predictions.append(prediction)
+        flags = self.watcher.judge(record["x"]) if self.watcher is not None else {}
+        self.predictions.append(prediction | flags)
         self.waiting[identity] = (record, prediction, asked)
         self._known[identity] = None
         self._set_deadline(record["at"], offset, identity)
@@ -280,6 +351,7 @@ class Reading:
             self._policy |= self._contract.get("label", {})
             self._limits = {"pending": 200_000, "remembered": 400_000, "early_labels": 10_000}
             self._limits |= self._contract.get("limits", {})
+            self._watch(self._contract)
             return True
         before = next((model for model in self.models if model.name == record["model"]), None)
         if record["type"] == "deploy":
@@ -306,6 +378,14 @@ class Reading:
         else:
             self._leave(before)
         return True
+
+    def _watch(self, contract: Event) -> None:
+        spec = contract.get("outliers")
+        fields = [each["name"] for each in contract["fields"] if each["type"] == "number"]
+        if spec is None:
+            self.watcher = None
+        elif self.watcher is None or (self.watcher.spec, self.watcher.fields) != (spec, fields):
+            self.watcher = Watcher(contract["name"], spec, fields)
 
     def _leave(self, model: Model) -> None:
         model.deployed = False

@@ -3,6 +3,7 @@
 from typing import Any
 
 from headrace.contracts.careful import RECORD_BYTES
+from headrace.contracts.outliers import OutlierSpec
 from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract, check
 
 STREAM = "s"
@@ -35,18 +36,23 @@ FOREST: dict[str, Any] = {
 MODELS = {"windowed": WINDOWED, "brittle": BRITTLE, "tree": TREE, "bayes": BAYES, "forest": FOREST}
 UNBUILDABLE: dict[str, Any] = {"model": "linear_model.NoSuchModel"}
 
+NOBODY = OutlierSpec()
+BOUNDS = OutlierSpec(["bounds"], fence=1.1, window=20)
+BOTH = OutlierSpec(["bounds", "trees"], fence=1.1, share=0.1, window=20)
+"""Flags come soon, and often."""
+
 POLICIES = (
-    (LabelSpec(wait_seconds=20), Limits(pending=8, remembered=400, early_labels=3)),
-    (LabelSpec(wait_seconds=20, second="correct"), Limits(pending=6, remembered=400, early_labels=4)),
-    (LabelSpec(wait_seconds=9, expiry="negative", second="correct"), Limits(12, 400, 4)),
-    (LabelSpec(wait_seconds=15, expiry="negative"), Limits(pending=3, remembered=6, early_labels=1)),
-    (LabelSpec(wait_seconds=60, second="correct"), Limits(pending=5, remembered=9, early_labels=2)),
+    (LabelSpec(wait_seconds=20), Limits(pending=8, remembered=400, early_labels=3), BOTH),
+    (LabelSpec(wait_seconds=20, second="correct"), Limits(pending=6, remembered=400, early_labels=4), BOTH),
+    (LabelSpec(wait_seconds=9, expiry="negative", second="correct"), Limits(12, 400, 4), BOTH),
+    (LabelSpec(wait_seconds=15, expiry="negative"), Limits(pending=3, remembered=6, early_labels=1), BOUNDS),
+    (LabelSpec(wait_seconds=60, second="correct"), Limits(pending=5, remembered=9, early_labels=2), NOBODY),
 )
 
 
 def contract(version: int, policy: int) -> StreamContract:
     """The stream's contract; only the policy ever changes."""
-    label, limits = POLICIES[policy % len(POLICIES)]
+    label, limits, outliers = POLICIES[policy % len(POLICIES)]
     fields = [
         Field("a", "number"),
         Field("b", "number", minimum=-1000.0, maximum=1000.0),
@@ -54,7 +60,17 @@ def contract(version: int, policy: int) -> StreamContract:
         Field("who", "string", feature=False),
     ]
     return check(
-        StreamContract(STREAM, "binary", fields, version, label, limits, entity="who", partitions=PARTITIONS)
+        StreamContract(
+            STREAM,
+            "binary",
+            fields,
+            version,
+            label,
+            limits,
+            entity="who",
+            partitions=PARTITIONS,
+            outliers=outliers,
+        )
     )
 
 

@@ -37,9 +37,10 @@ def test_seeded_histories_keep_every_promise_and_leave_nothing_out() -> None:
     assert wanted - faults.keys() == set()
     ends = {f"outcome {status}" for status in ("labelled", "expired", "corrected", "unmatched", "ignored")}
     rules = {f"rejected as {rule}" for rule in {rule for _, rule in POISON}}
-    more = {"forgotten id", "prediction of nobody", "answer of a canary", "challenger asked", "no answer",
-            "label before its observation", "false label", "expired as a negative", "rejected as label_type",
-            "rejected as control", "rejected as log_record", "rejected as no_contract"}  # fmt: skip
+    more = {"outlier", "anomaly", "forgotten id", "prediction of nobody", "answer of a canary", "challenger asked",
+            "no answer", "label before its observation", "false label", "expired as a negative",
+            "rejected as label_type", "rejected as control", "rejected as log_record",
+            "rejected as no_contract"}  # fmt: skip
     assert (ends | rules | more) - {name for name, count in seen.items() if count} == set()
 
 

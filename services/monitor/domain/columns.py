@@ -53,6 +53,8 @@ class SeenPrediction(msgspec.Struct, gc=False):
     score: float | None = None
     challengers: list[SeenAnswer] = []
     groups: dict[str, str] | None = None
+    outliers: list[str] | None = None
+    anomalous: bool = False
 
 
 class SeenOutcome(msgspec.Struct, gc=False):

@@ -133,7 +133,7 @@ class LogCounter:
 
 
 class PredictionCounter:
-    """What models said when asked."""
+    """What models said when asked, and how many observations were flagged."""
 
     def count(self, columns: PredictionColumns, rows: Sequence[int], window: WindowSummary) -> None:
         """Count predictions; see the protocol."""
@@ -143,6 +143,11 @@ class PredictionCounter:
         for row in rows:
             record = columns.records[row]
             assert record is not None
+            if record.outliers or record.anomalous:
+                window.flagged += 1
+                window.anomalous += record.anomalous
+                for name in record.outliers or ():
+                    bump(window.outliers, name, limit=FIELDS_KEPT)
             if record.model:
                 _count_answer(window, record, scores)
             for said in record.challengers:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from headrace.contracts.statistics import Kind
 from services.monitor.domain.quality import METRICS
 
-NAMED = frozenset({"missing", "statuses", "rejected"})
+NAMED = frozenset({"missing", "statuses", "rejected", "outliers"})
 """Members that list only what occurred: what is not there was counted zero times."""
 UNCOUNTED = frozenset({"counts", "per_second", "statuses", "rejected"})
 """Members that are counts themselves: a window is judged by them however few records it has."""
@@ -23,6 +23,7 @@ _KINDS: dict[str, Kind] = {
     "counts.outcomes": "outcomes",
     "per_second.outcomes": "outcomes",
     "answers": "predictions",
+    "outliers": "predictions",
     "counts.predictions": "predictions",
     "per_second.predictions": "predictions",
 }
@@ -64,6 +65,8 @@ def find(view: dict[str, Any], metric: str) -> dict[str, Figure]:
         count = None
     elif member == "label_delay":
         count = part["count"]
+    elif member == "outliers":
+        count = view["counts"]["predictions"]
     else:
         count = view["counts"]["observations"]
     return {"": Figure(0, value, count)}

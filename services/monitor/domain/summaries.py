@@ -27,6 +27,12 @@ GROUPS_KEPT = 32
 GROUP_TALLIES = 300
 """Groups of all fields and models in one window; those beyond are not told, or a summary would be no Kafka message."""
 
+SUMS = (
+    "records", "value_bytes", "undecodable", "late", "revised", "observations", "labels", "controls", "flagged",
+    "anomalous",
+)  # fmt: skip
+"""What is added up as it is."""
+
 
 def bump(counts: dict[str, int], name: str, by: int = 1, limit: int = RULES_KEPT) -> None:
     """Count under a name, or under `other` if the dictionary is full."""
@@ -79,11 +85,11 @@ def answers_of(summary: WindowSummary, model: str) -> Answers:
 
 def merge(into: WindowSummary, other: WindowSummary) -> None:
     """Add what `other` counted to `into`."""
-    sums = ("records", "value_bytes", "undecodable", "late", "revised", "observations", "labels", "controls")
-    for name in sums:
+    for name in SUMS:
         setattr(into, name, getattr(into, name) + getattr(other, name))
     for counts, more, limit in (
         (into.missing, other.missing, MISSING_KEPT),
+        (into.outliers, other.outliers, FIELDS_KEPT),
         (into.statuses, other.statuses, RULES_KEPT),
         (into.rejected, other.rejected, RULES_KEPT),
     ):

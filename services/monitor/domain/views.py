@@ -78,14 +78,25 @@ def _figures(kinds: ByKind, task: Task | None, seconds: int | None) -> dict[str,
         "label_delay": _delay_view(outcomes.delay),
         "quality": [_quality_view(name, tally, task) for name, tally in sorted(outcomes.quality.items())],
         "answers": [_answers_view(name, said) for name, said in sorted(kinds["predictions"].answers.items())],
-        "missing": {
-            name: {"count": count, "share": count / log.observations if log.observations else None}
-            for name, count in sorted(log.missing.items())
-        },
+        "missing": {name: _share(count, log.observations) for name, count in sorted(log.missing.items())},
+        "outliers": _outliers_view(kinds["predictions"]),
         "rejected": [
             {"rule": name.partition("/")[0], "field": name.partition("/")[2], "count": count}
             for name, count in sorted(kinds["rejected"].rejected.items())
         ],
+    }
+
+
+def _share(count: int, of: int) -> dict[str, Any]:
+    return {"count": count, "share": count / of if of else None}
+
+
+def _outliers_view(predictions: WindowSummary) -> dict[str, Any]:
+    records = predictions.records
+    return {
+        **_share(predictions.flagged, records),
+        "anomalous": _share(predictions.anomalous, records),
+        "fields": {name: _share(count, records) for name, count in sorted(predictions.outliers.items())},
     }
 
 

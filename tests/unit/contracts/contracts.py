@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from headrace.contracts.outliers import OutlierSpec
 from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract, check
 
 words = st.text("abcdefgxyz-_ .é名", min_size=1, max_size=8).map(str.strip).filter(bool)
@@ -102,6 +103,11 @@ def contracts(draw: st.DrawFn) -> StreamContract:
             members.append(draw(fields(name, draw(st.sampled_from(kinds)), **more)))
     task = draw(st.sampled_from(["binary", "multiclass", "regression"]))
     pending = draw(st.integers(1, 1000))
+    watch = OutlierSpec()
+    if any(one.type in ("number", "integer") and one.feature for one in members):
+        watch = draw(
+            st.sampled_from([watch, OutlierSpec(["bounds"]), OutlierSpec(["trees", "bounds"], fence=3.5)])
+        )
     return check(
         StreamContract(
             name=draw(
@@ -116,6 +122,7 @@ def contracts(draw: st.DrawFn) -> StreamContract:
             limits=draw(st.just(Limits()) | st.just(Limits(pending, pending + 1, 0, 7))),
             partitions=draw(st.sampled_from([1, 2, 64])),
             description=draw(texts),
+            outliers=watch,
             **roles,
         )
     )

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.contracts.outliers import OutlierSpec
 from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract, check, from_dict
 from headrace.contracts.times import parse_ms, to_text
 from headrace.errors import Unusable
@@ -78,6 +79,24 @@ def base(**changes: Any) -> StreamContract:
         (base(limits=Limits(pending=5, remembered=4)), "limits.remembered"),
         (base(limits=Limits(early_labels=-1)), "limits.early_labels"),
         (base(limits=Limits(future_seconds=-1)), "limits.future_seconds"),
+        (base(outliers=OutlierSpec(fence=3.0)), "outliers.methods"),
+        (base(outliers=OutlierSpec(["bounds", "bounds"])), "outliers.methods"),
+        (base(outliers=OutlierSpec(["bounds"], fields=[])), "outliers.fields"),
+        (base(outliers=OutlierSpec(["bounds"], fields=["a", "a"])), "outliers.fields"),
+        (base(outliers=OutlierSpec(["bounds"], fields=["a", "b"])), "outliers.fields[1]"),
+        (
+            base(fields=[A, Field("k", "string")], outliers=OutlierSpec(["trees"], fields=["k"])),
+            "outliers.fields[0]",
+        ),
+        (base(fields=[Field("k", "string")], outliers=OutlierSpec(["trees"])), "outliers"),
+        (
+            base(fields=[A, Field("n", "integer")], id="n", outliers=OutlierSpec(["trees"], fields=["n"])),
+            "outliers.fields[0]",
+        ),
+        (base(outliers=OutlierSpec(["bounds"], fence=float("nan"))), "outliers.fence"),
+        (base(outliers=OutlierSpec(["bounds"], share=0.2)), "outliers.share"),
+        (base(outliers=OutlierSpec(["bounds"], window=19)), "outliers.window"),
+        (base(outliers=OutlierSpec(["bounds"], window=4001)), "outliers.window"),
     ],
 )
 def test_what_makes_no_sense(contract, where):

@@ -147,7 +147,8 @@ def two_versions(draw: st.DrawFn) -> tuple[StreamContract, StreamContract]:
         fields[place] = changed
     if draw(st.booleans()):
         fields.append(draw(strategies.fields("added")))
-    whole = draw(st.sampled_from([{}, {}, {"label": other.label, "task": other.task}, {"entity": ""}]))
+    whole = draw(st.sampled_from([{}, {}, {"label": other.label, "task": other.task}, {"entity": ""},
+                                   {"outliers": other.outliers}]))  # fmt: skip
     try:
         return old, check(msgspec.structs.replace(old, fields=fields, **whole))
     except Exception:

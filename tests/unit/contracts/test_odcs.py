@@ -15,6 +15,7 @@ from open_data_contract_standard.model import (
 )
 
 from headrace.contracts.odcs import dump, load
+from headrace.contracts.outliers import OutlierSpec
 from headrace.contracts.stream import Field, LabelSpec, Limits, StreamContract, check, from_dict
 from headrace.errors import Unusable
 from tests.unit.contracts.contracts import contracts
@@ -117,6 +118,7 @@ def test_a_document_made_with_the_standards_models():
                     CustomProperty(property="headraceLabel", value={"name": "power", "wait_seconds": 60}),
                     CustomProperty(property="headraceEntity", value="site"),
                     CustomProperty(property="headraceLimits", value={"pending": 5, "remembered": 6}),
+                    CustomProperty(property="headraceOutliers", value={"methods": ["trees"], "share": 0.01}),
                     CustomProperty(property="headracePartitions", value=3),
                     CustomProperty(property="headraceStream", value="heat-to-power"),
                 ],
@@ -134,6 +136,7 @@ def test_a_document_made_with_the_standards_models():
             ],
             label=LabelSpec("power", "number", minimum=0, wait_seconds=60),
             limits=Limits(pending=5, remembered=6),
+            outliers=OutlierSpec(["trees"], share=0.01),
             entity="site",
             partitions=3,
         )
@@ -154,6 +157,7 @@ def changed(*steps: Any, to: Any) -> str:
 
 
 FIELDS = ("schema", 0, "properties")
+WATCH_FLIGHT = {"methods": ["bounds"], "fields": ["hour", "flight"]}
 
 
 @pytest.mark.parametrize(
@@ -275,6 +279,18 @@ FIELDS = ("schema", 0, "properties")
             changed("customProperties", 2, to={"property": "headracePartitions", "value": 0}),
             "customProperties[2].value",
             "1024",
+        ),
+        (
+            changed(
+                "customProperties", 2, to={"property": "headraceOutliers", "value": {"methods": ["boxes"]}}
+            ),
+            "customProperties[2].value.methods[0]",
+            "boxes",
+        ),
+        (
+            changed("customProperties", 2, to={"property": "headraceOutliers", "value": WATCH_FLIGHT}),
+            "customProperties[2].value.fields[1]",
+            "flight",
         ),
         (
             changed("schema", 0, "customProperties", to=[{"property": "headraceTask", "value": "binary"}]),

@@ -61,6 +61,8 @@ def made_up(name, partitions, per_partition, seed=7, spoilt=()):
             said = Prediction(identity, "e", at, number, "lr", 1, score >= 0.5, score, groups=groups)
             other = round(rng.random(), 3)
             said.challengers = [Answer("tree", 2, other >= 0.5, other) if number % 5 else Answer("tree", 2)]
+            said.outliers = ["distance", "dep_hour"][: number % 3] or None
+            said.anomalous = number % 4 == 0
             kinds["predictions"][place].append(said)
             waiting.append((at + rng.randrange(30_000, 4 * HOUR), number, at, identity, y, said))
             if rng.random() < 0.01:
@@ -109,6 +111,10 @@ def counted(kinds, length_ms):
                 window["missing"].update(field for field in FIELDS if field not in values)
                 for field, value in values.items():
                     window["values"][field].append(value)
+            elif kind == "predictions":
+                window["flagged"] += bool(record.outliers or record.anomalous)
+                window["anomalous"] += record.anomalous
+                window["outliers"].update(record.outliers or ())
             elif kind == "rejected":
                 window["rejected"][record.rule, record.field] += 1
             elif kind == "outcomes":
@@ -129,6 +135,9 @@ def _nothing():
     return {
         "counts": Counter(),
         "missing": Counter(),
+        "flagged": 0,
+        "anomalous": 0,
+        "outliers": Counter(),
         "rejected": Counter(),
         "statuses": Counter(),
         "delays": [],

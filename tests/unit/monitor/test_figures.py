@@ -33,6 +33,9 @@ def hour_of(number, *, observations=10, missing=3, refused=2, slow=100, scores=5
             0,
             3600,
             records=10,
+            flagged=3,
+            anomalous=1,
+            outliers={"age": 2},
             answers={"m@2": Answers(10, 0, 10, scores), "m@1": Answers(1)},
         ),
         WindowSummary(
@@ -74,6 +77,10 @@ def plane(*rules, hours=({},)):
         ("answers.mean_score", "m", 2, 0.5),
         ("quality.positives", "m", 2, 5.0),
         ("accuracy", "m", 2, 5 / 8),
+        ("outliers.share", "", 0, 0.3),
+        ("outliers.anomalous.count", "", 0, 1.0),
+        ("outliers.fields.age.share", "", 0, 0.2),
+        ("outliers.fields.size.share", "", 0, 0.0),
     ],
 )
 def test_a_figure_is_found_by_its_path_and_told(metric, model, version, value):

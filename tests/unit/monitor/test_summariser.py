@@ -68,10 +68,17 @@ def test_windows_and_total_equal_a_dumb_count(kinds):
         assert view["counts"]["outcomes"] == truth["counts"]["Outcome"]
         assert view["statuses"] == dict(truth["statuses"])
         assert {name: entry["count"] for name, entry in view["missing"].items()} == dict(truth["missing"])
+        outliers = view["outliers"]
+        assert (outliers["count"], outliers["anomalous"]["count"]) == (truth["flagged"], truth["anomalous"])
+        assert {name: entry["count"] for name, entry in outliers["fields"].items()} == dict(truth["outliers"])
+        assert outliers["share"] == (
+            truth["flagged"] / truth["counts"]["Prediction"] if truth["counts"]["Prediction"] else None
+        )
         for entry in view["quality"]:
             pairs = [(y, score) for y, score, _ in truth["scored"][entry["model"]]]
             assert entry["roc_auc"] == pytest.approx(auc(pairs))
     total = total_view(table)
+    assert total["outliers"]["count"] == sum(truth["flagged"] for truth in expected.values())
     pairs = [(y, score) for truth in expected.values() for y, score, _ in truth["scored"]["lr"]]
     assert next(entry for entry in total["quality"] if entry["model"] == "lr")["roc_auc"] == pytest.approx(
         auc(pairs)
