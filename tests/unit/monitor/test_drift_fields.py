@@ -16,7 +16,7 @@ COUNT = 2_600
 CHANGES = 1_900
 
 
-def mixed(seed=2, count=COUNT, begins=CHANGES):
+def mixed(seed=3, count=COUNT, begins=CHANGES):
     """Three numbers and a category; everything about them changes at `begins`."""
     rng = np.random.default_rng(seed)
     columns = normal(3, count, seed)

@@ -16,6 +16,15 @@ LAGS = 6
 ENOUGH = 16.0
 """Independent blocks that a reference is worth before it is used: dependence over many blocks takes longer to learn."""
 
+DEPENDENT = 1.0
+LONGER = 4.0
+"""From so many standard errors of the correlation of neighbouring blocks on, a block is worth so much less: how far the
+dependence reaches is not known yet, and a reference of a few regimes looks steadier than the stream is.
+"""
+
+ROUNDING = 1e-9
+"""Of the mean square: a variance below is none."""
+
 WEIGHTS = np.array([1.0, 2.0, 2.0, 2.0, 1.5, 1.0, 0.5])
 """Of the variance and of each lag's covariance. Flat, then falling: Bartlett's would lose much of what lies four
 apart.
@@ -28,6 +37,7 @@ class DispersionState(msgspec.Struct):
     blocks: Packed
     sums: Packed
     products: Packed
+    first: Packed
     recent: Packed
 
 
@@ -38,6 +48,7 @@ class Dispersion:
         self.blocks = np.zeros(rows)
         self.sums = np.zeros((rows, width))
         self.products = np.zeros((LAGS + 1, rows, width))
+        self.first = np.zeros((LAGS, rows, width))
         self.recent = np.zeros((LAGS, rows, width))
 
     def add(self, values: Floats, rows: Floats) -> None:
@@ -49,6 +60,8 @@ class Dispersion:
         if not len(part):
             return
         values, recent = values[part], self.recent[:, part]
+        early = self.blocks[part] < LAGS
+        self.first[self.blocks[part[early]].astype(int), part[early]] = values[early]
         self.blocks[part] += 1.0
         self.sums[part] += values
         self.products[0, part] += values * values
@@ -61,7 +74,7 @@ class Dispersion:
         self.blocks[row] = 0.0
         self.sums[row] = 0.0
         self.products[:, row] = 0.0
-        self.recent[:, row] = 0.0
+        self.first[:, row] = self.recent[:, row] = 0.0
 
     def variance(self) -> tuple[Floats, Floats]:
         """Variance of a block's sum in the long run, one standard error above the estimate, and what it rests on.
@@ -69,21 +82,36 @@ class Dispersion:
         Both [rows, width]; the second is how many independent blocks would have told as much.
         """
         blocks = np.maximum(self.blocks, 2.0)[:, None]
-        mean = self.sums / blocks
-        moments = self.products / blocks - mean * mean
+        moments = self._around_mean(blocks)
         around = np.maximum(np.tensordot(WEIGHTS[1:], moments[1:], 1), 0.0)
         alone = moments[0]
         worth = blocks * np.divide(alone, alone + around, out=np.ones_like(alone), where=alone + around > 0)
+        worth[moments[1] * np.sqrt(blocks) > DEPENDENT * alone] /= LONGER
         return (alone + around) * (1.0 + np.sqrt(2.0 / blocks)), worth
+
+    def _around_mean(self, blocks: Floats) -> Floats:
+        """Variance and covariances by lag [LAGS + 1, rows, width].
+
+        A covariance has as many products less than there are blocks as its lag says, so that each factor lacks some of
+        the values: the first or the last ones. Far from zero, and with few blocks, that is not to be neglected.
+        Of values that are all the same it is 0, not what rounding leaves.
+        """
+        mean = self.sums / blocks
+        lacking = np.zeros(self.products.shape)
+        lacking[1:] = np.cumsum(self.first + self.recent, 0)
+        lags = np.arange(LAGS + 1.0)[:, None, None]
+        found: Floats = (self.products - mean * (2.0 * self.sums - lacking - (blocks - lags) * mean)) / blocks
+        found[:, found[0] <= ROUNDING * self.products[0] / blocks] = 0.0
+        return found
 
     def state(self) -> DispersionState:
         """All of it."""
-        return DispersionState(pack(self.blocks), pack(self.sums), pack(self.products), pack(self.recent))
+        return DispersionState(*(pack(getattr(self, name)) for name in DispersionState.__struct_fields__))
 
     def resume(self, state: DispersionState) -> None:
         """Go on from there."""
-        self.blocks, self.sums = unpack(state.blocks), unpack(state.sums)
-        self.products, self.recent = unpack(state.products), unpack(state.recent)
+        for name in DispersionState.__struct_fields__:
+            setattr(self, name, unpack(getattr(state, name)))
 
 
 def worth_watching(information: Floats, threshold: Floats) -> Floats:
