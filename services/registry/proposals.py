@@ -53,16 +53,21 @@ class ProposalStore:
     def keep(self, event: RetrainProposed) -> int | None:
         """Keep what an event proposes; its number, also if it is known already.
 
-        None: its retraining is older than proposals are kept. Raises `Absent` if there is no such stream.
+        None: its retraining is older than proposals are kept, or another stream has an event with its id. Raises
+        `Absent` if there is no such stream.
         """
 
         def work(session: Session) -> int | None:
             stream = event.stream
             deciding(session, stream, check=False)
-            known = session.scalar(select(ProposalRow.number).where(ProposalRow.event == event.id))
-            answered = select(RetrainingRow.number).where(RetrainingRow.event == event.id)
-            if known is not None or session.scalar(answered) is not None:
-                return known
+            known = session.scalar(select(ProposalRow).where(ProposalRow.event == event.id))
+            if known is not None:
+                return known.number if known.stream == stream else None
+            if (
+                session.scalar(select(RetrainingRow.number).where(RetrainingRow.event == event.id))
+                is not None
+            ):
+                return None
             newest = select(func.max(ProposalRow.number)).where(ProposalRow.stream == stream)
             number, now = 1 + (session.scalar(newest) or 0), self._now_ms()
             what: dict[str, Any] = {"proposal": number, "event": event.id, "drift": event.drift}

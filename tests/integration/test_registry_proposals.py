@@ -19,7 +19,7 @@ from services.registry.domain.rollouts import settle
 from services.registry.proposing import LONGEST_EVENT
 from services.registry.retrainings import RetrainingStore, retraining_of
 from services.registry.tables import ProposalRow
-from tests.integration.registry_memory import OTHER, Crash, FakeLog
+from tests.integration.registry_memory import OTHER, Crash, FakeLog, contract
 from tests.integration.registry_served import Clock, Served, problem
 from tests.integration.test_registry_restore import lost, rows_of
 
@@ -177,6 +177,9 @@ def test_one_that_is_early_waits_also_over_a_restart_and_holds_up_no_other(world
         world.look()
         assert world.states() == {"early": "passed_over"}  # the champion that it was about answers no more
         assert "n@1 does" in world.listed()[0]["says"]
+        world.propose("next", model="n")
+        world.look()
+        assert world.races() == ["next"]
         return
     if busy == "a race":
         world.end_race()
@@ -229,6 +232,16 @@ def test_what_cannot_begin_is_passed_over_and_says_why(world):
     assert world.states() == {"one": "passed_over"}
     assert "it could not begin" in world.listed()[0]["says"]
     assert "no.such" in world.listed()[0]["says"]
+
+
+def test_an_id_that_another_stream_has_is_not_kept_and_holds_up_no_other(world):
+    assert world.post("/v1/streams", json={"contract": contract("t")}).status_code == 201
+    world.propose("one")
+    world.propose("one", stream="t")
+    world.propose("two")
+    world.look()
+    assert world.states() == {"one": "begun", "two": "waiting"}
+    assert world.get("/v1/streams/t/proposals").json()["proposals"] == []
 
 
 def test_what_would_fill_the_database_is_not_kept(world):

@@ -109,8 +109,8 @@ def begins_by_itself(policy: Policy | None) -> bool:
 
 
 def ask_of(policy: Policy, event: RetrainProposed) -> Ask:
-    """What is tried by a policy for an event: from where it says on, if it says so."""
-    return msgspec.structs.replace(policy.ask, start=event.since) if event.since else policy.ask
+    """What is tried by a policy for an event: from where it says on; a policy itself has no offsets."""
+    return msgspec.structs.replace(policy.ask, start=event.since)
 
 
 def waits(proposal: Proposal) -> Proposal:

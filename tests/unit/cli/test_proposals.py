@@ -92,6 +92,7 @@ def test_a_story_tells_its_steps_and_the_alerts_that_they_are_about(run, service
         "reason": "m-anew@1 is the champion now",
     }
     service.on("GET /v1/alerts/current/a", {"id": "a", "steps": [fired, over]})
+    service.on("GET /v1/alerts/current/b", {"id": "b", "steps": [fired]})
     code, text = run("retrain", "story", "s", "--json")
     assert code == 0, text
     steps = json.loads(text.splitlines()[0])["steps"]
