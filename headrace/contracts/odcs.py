@@ -36,7 +36,7 @@ from headrace.contracts.odcs_fields import (
     read_field,
     write_field,
 )
-from headrace.contracts.outliers import OutlierSpec
+from headrace.contracts.outliers import UNWATCHED, OutlierSpec
 from headrace.contracts.stream import LabelSpec, Limits, StreamContract, Task, check
 from headrace.errors import Unusable
 
@@ -142,7 +142,7 @@ def _contract(model: OpenDataContractStandard, schema: SchemaObject, told: Told)
         version=_version(model.version),
         label=label,
         limits=told.take("Limits", Limits, Limits()),
-        outliers=told.take("Outliers", OutlierSpec, OutlierSpec()),
+        outliers=told.take("Outliers", OutlierSpec, UNWATCHED),
         id=(keys[0] or "") if keys else "",
         event_time=told.take("EventTime", str, ""),
         entity=told.take("Entity", str, ""),

@@ -44,6 +44,10 @@ class OutlierSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     window: int = 1000
 
 
+UNWATCHED = OutlierSpec()
+"""One object, as the plain form of a contract leaves out what is the default itself."""
+
+
 def watched(contract: "StreamContract") -> list[str]:
     """The names of the fields that are watched, in the contract's order. The contract is a checked one."""
     spec = contract.outliers
@@ -56,7 +60,7 @@ def watched(contract: "StreamContract") -> list[str]:
 def check_outliers(contract: "StreamContract") -> None:
     """Raise `Unusable`, naming the place, for what cannot be watched. Features are settled."""
     spec = contract.outliers
-    if spec == OutlierSpec():
+    if spec == UNWATCHED:
         return
     if not spec.methods or len(set(spec.methods)) != len(spec.methods):
         raise Unusable("bounds, trees, or both, each once", where="outliers.methods")

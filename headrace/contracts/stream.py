@@ -12,7 +12,7 @@ import msgspec
 
 from headrace.contracts.coherence import MAGNITUDE, MAX_LENGTH, check_coherence
 from headrace.contracts.events import Scalar
-from headrace.contracts.outliers import OutlierSpec, check_outliers
+from headrace.contracts.outliers import UNWATCHED, OutlierSpec, check_outliers
 from headrace.errors import Unusable
 
 FieldType = Literal["string", "integer", "number", "boolean", "time"]
@@ -99,7 +99,7 @@ class StreamContract(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     entity: str = ""
     partitions: int = 1
     description: str = ""
-    outliers: OutlierSpec = OutlierSpec()
+    outliers: OutlierSpec = UNWATCHED
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able form; `from_dict` reads it back. A field's `feature` is left out where it is the default."""

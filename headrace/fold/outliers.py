@@ -17,7 +17,7 @@ import msgspec
 from river.anomaly import HalfSpaceTrees
 
 from headrace.contracts.events import Features, Prediction
-from headrace.contracts.outliers import OutlierSpec, watched
+from headrace.contracts.outliers import UNWATCHED, watched
 from headrace.contracts.stream import StreamContract
 
 RENEWALS = 4
@@ -155,6 +155,6 @@ class Outliers:
 
 def watching(contract: StreamContract, before: Outliers | None) -> Outliers | None:
     """Who watches from this contract on: as before if it asks for the same, else afresh; None: nobody."""
-    if contract.outliers == OutlierSpec():
+    if contract.outliers == UNWATCHED:
         return None
     return before if before is not None and before.watches_as(contract) else Outliers(contract)

@@ -34,7 +34,7 @@ MUTANTS = (
         "headrace.fold.outliers:Outliers.mark",
         "prediction.anomaly = score = float(trees.score_one(places))",
         "trees.learn_one(places)\n"
-        "                prediction.anomaly = score = float(trees.score_one(places))",
+        "            prediction.anomaly = score = float(trees.score_one(places))",
         "I5",
     ),
     Mutant(

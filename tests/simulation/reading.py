@@ -380,9 +380,9 @@ class Reading:
         return True
 
     def _watch(self, contract: Event) -> None:
-        spec = contract.get("outliers")
+        spec = contract.get("outliers")  # none, or an empty one: nobody watches
         fields = [each["name"] for each in contract["fields"] if each["type"] == "number"]
-        if spec is None:
+        if not spec:
             self.watcher = None
         elif self.watcher is None or (self.watcher.spec, self.watcher.fields) != (spec, fields):
             self.watcher = Watcher(contract["name"], spec, fields)
