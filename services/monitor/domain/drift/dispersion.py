@@ -56,12 +56,12 @@ class Dispersion:
 
         For those that do not, no time passes: what came before stays next to what comes.
         """
-        part = np.flatnonzero(rows)
-        if not len(part):
+        if not rows.any():
             return
+        part = slice(None) if rows.all() else rows > 0  # a slice copies nothing
+        early = np.flatnonzero((rows > 0) & (self.blocks < LAGS))
+        self.first[self.blocks[early].astype(int), early] = values[early]
         values, recent = values[part], self.recent[:, part]
-        early = self.blocks[part] < LAGS
-        self.first[self.blocks[part[early]].astype(int), part[early]] = values[early]
         self.blocks[part] += 1.0
         self.sums[part] += values
         self.products[0, part] += values * values
