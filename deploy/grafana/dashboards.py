@@ -230,6 +230,9 @@ def one_stream() -> Rows:
             graph("Quality", "In the newest closed window that has outcomes", "short", [
                 (f"headrace_monitor_quality{stream}", "{{model}} {{metric}}")
             ]),
+            graph("Quality, estimated", "Before labels; if scores mean what they meant: docs/estimate.md", "short", [
+                (f"headrace_monitor_estimated_quality{stream}", "{{model}} {{metric}} est.")
+            ]),
             graph("Quality over all outcomes", "By version", "short", [
                 (f"headrace_monitor_total_quality{stream}", "{{model}} {{version}} {{metric}}")
             ]),

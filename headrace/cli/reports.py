@@ -7,7 +7,7 @@ from headrace.cli.doctor import Finding
 from headrace.cli.following import Live, behind
 from headrace.cli.home import SERVICES, Home, read_json
 from headrace.cli.output import Output
-from headrace.client import Client
+from headrace.client import Client, calls
 from headrace.client.problems import ServiceProblem
 from headrace.errors import HeadraceError
 
@@ -87,7 +87,7 @@ def collect_status(home: Home) -> dict[str, Any]:
     streams: list[dict[str, Any]] = []
     if broker["ready"] and ready.get("registry", (False, ""))[0] and home.key():
         with Client(home.addresses(), key=home.key(), timeout_seconds=5.0, patience_seconds=2.0) as client:
-            streams = _streams(client, run.bootstrap)
+            streams = _streams(client, run.bootstrap, estimated=ready.get("monitor", (False, ""))[0])
     return {
         "well": up,
         "home": str(home.path),
@@ -116,7 +116,8 @@ def _trouble(one: dict[str, Any]) -> str:
     return "; ".join(part for part in (one.get("reason", ""), seen) if part)
 
 
-def _streams(client: Client, bootstrap: str) -> list[dict[str, Any]]:
+def _streams(client: Client, bootstrap: str, *, estimated: bool) -> list[dict[str, Any]]:
+    """estimated: whether the monitor can be asked for what it estimates."""
     from headrace.cli.streams import every
 
     streams = []
@@ -152,6 +153,7 @@ def _streams(client: Client, bootstrap: str) -> list[dict[str, Any]]:
                 **{count: live.count(count) for count in counts},
                 "champion": champion.get("model"),
                 "version": champion.get("version"),
+                "estimate": _estimate(client, name, champion) if estimated else None,
                 "models": [
                     {
                         "model": model.get("model"),
@@ -163,6 +165,16 @@ def _streams(client: Client, bootstrap: str) -> list[dict[str, Any]]:
             }
         )
     return streams
+
+
+def _estimate(client: Client, stream: str, champion: dict[str, Any]) -> dict[str, Any] | None:
+    """The champion's quality in the newest window, before labels; None if it is not estimated."""
+    try:
+        found: dict[str, Any] = client.get("monitor", f"{calls.stream_path(stream, 'quality')}?limit=1")
+    except HeadraceError:
+        return None
+    named = (champion.get("model"), champion.get("version"))
+    return next((one["estimate"] for one in found["models"] if (one["model"], one["version"]) == named), None)
 
 
 def show_status(output: Output, report: dict[str, Any]) -> None:
@@ -209,7 +221,7 @@ def _stream_row(one: dict[str, Any]) -> tuple[Any, ...]:
         one["pending"],
         one["lag"],
         model,
-        quality(champion),
+        quality(champion) + estimate(one["estimate"]),
     )
 
 
@@ -229,6 +241,14 @@ def quality(metrics: dict[str, Any]) -> str:
         if isinstance(value, int | float):
             shown.append(f"{words} {value:.3f}" if abs(value) < 1000 else f"{words} {value:,.0f}")
     return ", ".join(shown[:3]) or "-"
+
+
+def estimate(known: dict[str, Any] | None) -> str:
+    """An estimated accuracy with its interval, to stand after what is measured; "" without one."""
+    if known is None or "accuracy" not in known:
+        return ""
+    interval = known["interval"]["accuracy"]
+    return f", est. accuracy {known['accuracy']:.3f} ({interval['low']:.3f} to {interval['high']:.3f})"
 
 
 def show_findings(output: Output, findings: list[Finding]) -> None:

@@ -90,7 +90,7 @@ class Answers(msgspec.Struct, omit_defaults=True):
     """What one model version said when asked. score_sum: sum of its P(positive), over `scored` answers.
 
     classes: answers that are no numbers, by class (as text). scores: the distribution of P(positive), or of the answers
-    of a regression.
+    of a regression. cells: P(positive) of yes and no, by cell, see `services.monitor.domain.calibration`.
     """
 
     answered: int = 0
@@ -99,6 +99,7 @@ class Answers(msgspec.Struct, omit_defaults=True):
     score_sum: float = 0.0
     classes: dict[str, int] = {}
     scores: Sketch = msgspec.field(default_factory=Sketch)
+    cells: dict[int, int] = {}
 
 
 class Delay(msgspec.Struct, omit_defaults=True):

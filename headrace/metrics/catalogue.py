@@ -140,6 +140,12 @@ MONITOR_TOTAL_QUALITY = Metric(
     "A model version's metric over all outcomes",
     (STREAM, MODEL, VERSION, METRIC),
 )
+MONITOR_ESTIMATED_QUALITY = Metric(
+    Gauge,
+    "headrace_monitor_estimated_quality",
+    "An estimate, before labels: a model's metric in the newest closed window of predictions",
+    (STREAM, MODEL, METRIC),
+)
 MONITOR_LABEL_DELAY = Metric(
     Gauge,
     "headrace_monitor_label_delay_seconds",

@@ -13,9 +13,11 @@ from services.monitor.control import ControlPlane
 from services.monitor.delivery.log import Status
 from services.monitor.domain import quality
 from services.monitor.domain.delays import quantile_ms
+from services.monitor.domain.estimates import ESTIMATED
 from services.monitor.domain.life import LifeState
 from services.monitor.domain.quality import METRICS
 from services.monitor.domain.tables import StreamTable
+from services.monitor.domain.views import estimates
 from services.monitor.domain.watch import by_model
 
 DELAY_SHARES = (0.5, 0.95)
@@ -29,6 +31,7 @@ class MonitorMetrics:
         self.summaries = catalogue.MONITOR_SUMMARIES.on(registry)
         self.quality = catalogue.MONITOR_QUALITY.on(registry)
         self.total_quality = catalogue.MONITOR_TOTAL_QUALITY.on(registry)
+        self.estimated = catalogue.MONITOR_ESTIMATED_QUALITY.on(registry)
         self.label_delay = catalogue.MONITOR_LABEL_DELAY.on(registry)
         self.alerts = catalogue.MONITOR_ALERTS.on(registry)
         self.drifts = catalogue.MONITOR_DRIFTS.on(registry)
@@ -67,6 +70,7 @@ class MonitorMetrics:
             model, _, version = name.rpartition("@")
             for metric, value in _figures(tally, task):
                 self.total_quality.labels(stream, model, version, metric).set(value)
+        self._show_estimates(stream, table)
         window = _newest_window(table)
         if window is None:
             return
@@ -78,6 +82,23 @@ class MonitorMetrics:
             delay_ms = quantile_ms(window.delay, share)
             if delay_ms is not None:
                 self.label_delay.labels(stream, str(share)).set(delay_ms / 1000)
+
+    def _show_estimates(self, stream: str, table: StreamTable) -> None:
+        self.estimated.forget(stream)
+        edge = table.final_before("predictions")
+        starts = table.between(table.starts[0], edge) if edge is not None and table.starts else []
+        if not starts:
+            return
+        predictions = table.merged(starts[-1], "predictions")
+        for name, view in sorted(estimates(table, starts[-1:], predictions), key=_newest_last):
+            for metric in ESTIMATED:
+                if metric in view:
+                    self.estimated.labels(stream, name.rpartition("@")[0], metric).set(view[metric])
+
+
+def _newest_last(item: tuple[str, object]) -> int:
+    version = item[0].rpartition("@")[2]
+    return int(version) if version.isdigit() else 0
 
 
 def _newest_first(item: tuple[str, Quality]) -> tuple[str, int]:

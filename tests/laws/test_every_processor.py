@@ -128,6 +128,7 @@ ELSEWHERE = {
     "services.monitor.domain.columns.OutcomeColumns": "a batch, made anew for each",
     "services.monitor.domain.columns.PredictionColumns": "a batch, made anew for each",
     "services.monitor.domain.columns.RejectedColumns": "a batch, made anew for each",
+    "services.monitor.domain.estimating.Estimator": "the tables', worked out of them: tests/laws/test_monitor_laws.py",
     "services.monitor.domain.detecting.Answers": "the summariser's, and resumed by it",
     "services.monitor.domain.detecting.LogDetector": "the summariser's, and resumed by it",
     "services.monitor.domain.detecting.PredictionDetector": "the summariser's, and resumed by it",

@@ -17,10 +17,11 @@ from headrace.memory import MemoryBroker, MemoryHost
 from headrace.testing import builders
 from services.monitor.domain.details import fields_view, quality_view
 from services.monitor.domain.tables import Tables
+from services.monitor.domain.views import window_view
 from services.monitor.processor import Summariser
 from tests.laws.histories import made_up_kinds
 from tests.laws.subjects import SHAPE, shown, statistics
-from tests.unit.monitor.made_up import as_messages, counted, log_loss
+from tests.unit.monitor.made_up import as_messages, counted, log_loss, made_up
 
 
 def tables_of(values: Sequence[bytes], windows_kept: int = 10_000) -> Tables:
@@ -48,6 +49,32 @@ def test_what_compaction_leaves_gives_the_same_tables() -> None:
     last = {decode_summary(value).key(): value for value in statistics()}
     assert len(last) < len(statistics()) / 2
     assert merged(list(last.values())) == merged(statistics())
+
+
+def test_looking_at_the_tables_while_they_grow_changes_nothing() -> None:
+    """What is worked out of a window and kept goes when the window changes, or one that it was learnt from."""
+    values: list[bytes] = []
+    for kind, partitions in made_up("s", 2, 1_200).items():
+        for place, records in enumerate(partitions):
+            processor = Summariser(f"s.{kind}", place, SHAPE)
+            for first in range(0, len(records), 100):
+                some = records[first : first + 100]
+                batch = builders.batch(some, topic=f"s.{kind}", partition=place, first=first)
+                values += [told["value"] or b"" for told in processor.process(batch)[STATISTICS.name, 0]]
+    Random(2).shuffle(values)
+    tables = Tables(SHAPE.length_seconds)
+    for n, value in enumerate(values):
+        tables.apply(value)
+        if n % 20 == 0:
+            shown(tables)
+    assert shown(tables) == merged(values)
+    estimates = [
+        one
+        for start in tables.streams["s"].starts
+        for one in window_view(tables.streams["s"], start)["estimate"]
+    ]
+    assert sum("accuracy" in one for one in estimates) > 3
+    assert any(one["past_error"]["windows"] for one in estimates if "accuracy" in one)
 
 
 def test_details_equal_counting_one_by_one() -> None:

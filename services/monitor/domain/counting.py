@@ -21,6 +21,7 @@ from headrace.contracts.statistics import (
     WindowSummary,
 )
 from services.monitor.domain import delays, fields, quality, sketches
+from services.monitor.domain.calibration import cells_of
 from services.monitor.domain.columns import (
     CONTROL,
     FIRST,
@@ -49,6 +50,9 @@ from services.monitor.domain.summaries import (
 )
 
 C_contra = TypeVar("C_contra", bound=Columns, contravariant=True)
+
+Scores = dict[tuple[str, bool], list[float]]
+"""By `model@version`, and whether these are probabilities of a yes."""
 
 
 class Counter(Protocol[C_contra]):
@@ -139,7 +143,7 @@ class PredictionCounter:
         """Count predictions; see the protocol."""
         window.records += len(rows)
         window.value_bytes += sum(columns.sizes[row] for row in rows)
-        scores: dict[str, list[float]] = {}
+        scores: Scores = {}
         for row in rows:
             record = columns.records[row]
             assert record is not None
@@ -152,8 +156,12 @@ class PredictionCounter:
                 _count_answer(window, record, scores)
             for said in record.challengers:
                 _count_answer(window, said, scores)
-        for name, values in scores.items():
-            sketches.add(answers_of(window, name).scores, np.array(values, np.float64))
+        for (name, binary), values in scores.items():
+            answers, column = answers_of(window, name), np.array(values, np.float64)
+            sketches.add(answers.scores, column)
+            if binary:
+                for cell, count in Count(cells_of(column).tolist()).items():
+                    answers.cells[cell] = answers.cells.get(cell, 0) + count
 
 
 class OutcomeCounter:
@@ -212,9 +220,7 @@ COUNTERS: dict[
 }
 
 
-def _count_answer(
-    window: WindowSummary, said: SeenPrediction | SeenAnswer, scores: dict[str, list[float]]
-) -> None:
+def _count_answer(window: WindowSummary, said: SeenPrediction | SeenAnswer, scores: Scores) -> None:
     name = f"{said.model}@{said.version}"
     answers = answers_of(window, name)
     answer = said.answer
@@ -225,10 +231,10 @@ def _count_answer(
     if quality.is_score(said.score):
         answers.scored += 1
         answers.score_sum += said.score
-        scores.setdefault(name, []).append(said.score)
+        scores.setdefault((name, isinstance(answer, bool)), []).append(said.score)
     if isinstance(answer, float):
         if not quality.is_score(said.score):
-            scores.setdefault(name, []).append(answer)
+            scores.setdefault((name, False), []).append(answer)
     else:
         bump(answers.classes, quality.class_text(answer), limit=CLASSES_KEPT)
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from headrace.contracts.statistics import SCORE_BINS, FieldTally, Quality, WindowSummary
 from services.monitor.domain import fairness, fields, quality, sketches
+from services.monitor.domain.estimating import ASSUMES
 from services.monitor.domain.tables import StreamTable
-from services.monitor.domain.views import iso, named
+from services.monitor.domain.views import estimates, iso, named
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -32,16 +33,22 @@ def fields_view(table: StreamTable, starts: Sequence[int]) -> dict[str, Any]:
 
 
 def quality_view(table: StreamTable, starts: Sequence[int]) -> dict[str, Any]:
-    """Every model's figures, calibration and confusion, and its figures by group."""
+    """Every model's figures, calibration and confusion, its figures by group, and what is estimated before labels.
+
+    A model that has answered, and of which no label is known, is there with counts of 0.
+    """
     summary = table.merged_over(starts, "outcomes")
+    asked = table.merged_over(starts, "predictions")
     contract = table.contract
     task = contract.task if contract is not None else None
+    estimated = {name: one | {"assumes": ASSUMES} for name, one in estimates(table, starts, asked)}
     return {
         **_span(table, starts, summary),
         "models": [
             {
                 **named(name),
                 **quality.figures(tally, task),
+                "estimate": estimated.get(name),
                 "calibration": fairness.calibration(tally, SCORE_BINS) if task == "binary" else None,
                 "confusion": _confusion(tally),
                 "segments": [
@@ -50,7 +57,8 @@ def quality_view(table: StreamTable, starts: Sequence[int]) -> dict[str, Any]:
                     for group, scored in sorted(by_group.items())
                 ],
             }
-            for name, tally in sorted(summary.quality.items())
+            for name in sorted(summary.quality.keys() | asked.answers.keys())
+            for tally in (summary.quality.get(name, Quality()),)
         ],
     }
 

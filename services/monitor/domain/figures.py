@@ -3,7 +3,8 @@
 The view is what people see (`GET /v1/streams/S/windows`), so a figure that is added to it can be watched at once, with
 nothing to be done here. A path goes down the view's members: `label_delay.p90_seconds`, `missing.age.share`. In a list,
 entries that belong to a model give a figure for each model; of others the next part picks those that bear that text in
-any member (`rejected.range.count`), and they are added up. A word alone is a figure under `quality`.
+any member (`rejected.range.count`), and they are added up. A word alone is a figure under `quality`; what is only
+estimated says so (`estimate.accuracy`).
 """
 
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ _KINDS: dict[str, Kind] = {
     "per_second.outcomes": "outcomes",
     "answers": "predictions",
     "outliers": "predictions",
+    "estimate": "predictions",
     "counts.predictions": "predictions",
     "per_second.predictions": "predictions",
 }

@@ -104,6 +104,8 @@ def merge(into: WindowSummary, other: WindowSummary) -> None:
         for name, count in answers.classes.items():
             bump(mine.classes, name, count, CLASSES_KEPT)
         sketches.merge(mine.scores, answers.scores)
+        for cell, count in answers.cells.items():
+            mine.cells[cell] = mine.cells.get(cell, 0) + count
     for model, tally in other.quality.items():
         quality.merge(quality_of(into, model), tally)
     _merge_details(into, other)

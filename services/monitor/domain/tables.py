@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from headrace.contracts.statistics import ContractFacts, Kind, WindowSummary, decode_summary
+from services.monitor.domain.estimating import Estimator
 from services.monitor.domain.summaries import merge
 
 PARTITIONS_KEPT = 1024
@@ -46,6 +47,7 @@ class StreamTable:
         self.totals: dict[Part, WindowSummary] = {}
         self.starts: list[int] = []
         """Starts of the windows kept, rising."""
+        self.estimator = Estimator(self)
         self._windows: dict[int, dict[Part, Stored]] = {}
 
     @property
@@ -78,13 +80,17 @@ class StreamTable:
             if len(self.starts) >= self.windows_kept:
                 if start < self.starts[0]:
                     return False
-                del self._windows[self.starts.pop(0)]
+                oldest = self.starts.pop(0)
+                del self._windows[oldest]
+                self.estimator.changed(oldest)
             window = self._windows[start] = {}
             insort(self.starts, start)
         stored = window.get(part)
         if stored is not None and stored.through_offset > summary.through_offset:
             return False
         window[part] = Stored(summary.through_offset, value)
+        if summary.kind == "outcomes":
+            self.estimator.changed(start)
         return True
 
     def parts(self, start: int, kind: Kind | None = None) -> Iterator[WindowSummary]:

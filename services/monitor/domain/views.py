@@ -1,5 +1,6 @@
 """What the monitor shows: one window, or the total, of a stream as plain JSON (shape: docs/monitor.md)."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
@@ -26,7 +27,20 @@ def window_view(table: StreamTable, start: int) -> dict[str, Any]:
         "closed": all(summary.closed for summary in kinds.values()),
         "revised": sum(summary.revised for summary in kinds.values()),
         **_figures(kinds, _task(table), table.length_seconds),
+        "estimate": [{**named(name), **one} for name, one in estimates(table, [start], kinds["predictions"])],
     }
+
+
+def estimates(
+    table: StreamTable, starts: Sequence[int], predictions: WindowSummary
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """By `model@version`, what its answers in these windows are estimated to be worth.
+
+    predictions: the sum of those windows. Of other streams than binary ones nothing is estimated.
+    """
+    if starts and _task(table) == "binary":
+        for name, said in sorted(predictions.answers.items()):
+            yield name, table.estimator.view(name, said, starts)
 
 
 def total_view(table: StreamTable) -> dict[str, Any]:

@@ -215,3 +215,11 @@ def test_it_sleeps_and_stays_small(home):
     time.sleep(3.0)
     assert cpu() - before <= 0.06  # 2 % of one core
     assert processes.memory_mb(watcher.pid) < 40
+
+
+def test_status_marks_what_is_only_estimated():
+    interval = {"accuracy": {"low": 0.7, "high": 0.8}}
+    shown = reports.estimate({"count": 10, "accuracy": 0.75, "interval": interval})
+    assert shown == ", est. accuracy 0.750 (0.700 to 0.800)"
+    assert reports.estimate({"count": 10, "missing": "fewer than 200 labels were known before"}) == ""
+    assert reports.estimate(None) == ""
