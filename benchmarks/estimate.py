@@ -104,7 +104,10 @@ def answers(rows: Sequence[Row], until: int) -> list[Said]:
 
 
 def measure(said: Sequence[Said], changes: Sequence[int]) -> dict[str, Any]:
-    """Errors by model, in windows that nothing has changed before, and in those after a change."""
+    """Errors by model, in windows that nothing has changed before, and in those after a change.
+
+    The first `FROZEN` rows are left out: what models said before they had learnt anything is nobody's baseline.
+    """
     table = tables(said).streams["s"]
     truths = {
         (place, start): _truth(said, place, start) for place in range(len(MODELS)) for start in _starts(said)
@@ -153,7 +156,7 @@ def feed(made: Tables, topic: str, events: Sequence[Any]) -> None:
 
 
 def _starts(said: Sequence[Said]) -> range:
-    return range(0, len(said) - WINDOW + 1, WINDOW)
+    return range(FROZEN, len(said) - WINDOW + 1, WINDOW)
 
 
 def _drifted(start: int, changes: Sequence[int]) -> bool:
@@ -163,7 +166,7 @@ def _drifted(start: int, changes: Sequence[int]) -> bool:
 
 def _truth(said: Sequence[Said], place: int, start: int, end: int | None = None) -> dict[str, float | None]:
     """The figures of the rows from start (to the end of its window, if not said)."""
-    rows = said[max(start, 0) : start + WINDOW if end is None else end]
+    rows = said[start : start + WINDOW if end is None else end]
     scores, y = np.array([one.scores[place] for one in rows]), np.array([one.y for one in rows])
     ranks = np.unique(scores, return_inverse=True)[1]
     return {

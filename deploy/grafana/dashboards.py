@@ -50,15 +50,16 @@ def rate(metric: str, by: str, selector: str = "") -> list[Query]:
     return [(f"sum by ({by}) (rate({metric}{selector}[$__rate_interval]))", legend)]
 
 
-def graph(title: str, description: str, unit: str, queries: list[Query]) -> timeseries.Panel:
-    """Lines over time."""
+def graph(
+    title: str, description: str, unit: str, queries: list[Query], *, signed: bool = False
+) -> timeseries.Panel:
+    """Lines over time. signed: values may be below 0."""
     panel = (
         timeseries.Panel()
         .title(title)
         .description(description)
         .datasource(SOURCE)
         .unit(unit)
-        .min(0)
         .height(HEIGHT)
         .span(WIDTH)
         .legend(
@@ -69,6 +70,8 @@ def graph(title: str, description: str, unit: str, queries: list[Query]) -> time
         )
         .tooltip(VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
     )
+    if not signed:
+        panel = panel.min(0)
     for letter, query in zip("ABCDEF", queries, strict=False):
         panel = panel.with_target(_target(letter, query))
     return panel
@@ -239,6 +242,27 @@ def one_stream() -> Rows:
             graph("Drifts", "An hour, by kind", "short", [
                 (f"sum by (kind) (increase(headrace_monitor_drifts_total{stream}[1h]))", "{{kind}}")
             ]),
+        ],
+        "What it costs": [
+            graph("Processor time", "An hour, by model version", "s", [
+                (f"delta(headrace_monitor_model_cpu_seconds{stream}[1h])", "{{model}} {{version}}")
+            ]),
+            graph("State", "Size of each model version's state", "bytes", [
+                (f"headrace_monitor_model_state_bytes{stream}", "{{model}} {{version}}")
+            ]),
+            graph("Written", "Answers and snapshots, an hour", "bytes", [
+                (f"delta(headrace_monitor_model_written_bytes{stream}[1h])", "{{model}} {{version}}")
+            ]),
+            graph("Cost", "In all, priced by the prices of today: docs/value.md", "short", [
+                (f"headrace_monitor_model_cost{stream}", "{{model}} {{version}}")
+            ]),
+            graph("Value", "In all, of the answers whose label has come; none without a payoff", "short", [
+                (f"headrace_monitor_model_value{stream}", "{{model}} {{version}}")
+            ], signed=True),
+            graph("Return", "Value minus cost", "short", [
+                (f"headrace_monitor_model_value{stream} - headrace_monitor_model_cost{stream}",
+                 "{{model}} {{version}}")
+            ], signed=True),
         ],
         "What is tried": [
             graph("Evidence of the rollout", "E-values: 20 is strong", "short", [
