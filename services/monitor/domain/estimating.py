@@ -35,7 +35,7 @@ CHECKED_LABELS = 30
 """Labels that such a window has at least."""
 CHECKS_NEEDED = 5
 """Such windows from which on the interval counts what chance does not explain."""
-KEPT = 1_000
+KEPT = 500
 """Windows of which what was worked out is kept; at the bound all is forgotten, and worked out again."""
 
 ASSUMES = "the meaning of scores has not changed: a concept drift is not seen by this"
