@@ -33,8 +33,7 @@ MUTANTS = (
         "an observation judges itself",
         "headrace.fold.outliers:Outliers.mark",
         "prediction.anomaly = score = float(trees.score_one(places))",
-        "trees.learn_one(places)\n"
-        "            prediction.anomaly = score = float(trees.score_one(places))",
+        "trees.learn_one(places)\n            prediction.anomaly = score = float(trees.score_one(places))",
         "I5",
     ),
     Mutant(
