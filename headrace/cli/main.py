@@ -15,6 +15,7 @@ from headrace.cli.alerts import alerts_app
 from headrace.cli.audit import audit_app
 from headrace.cli.common import Json, bootstrap_of, client_of
 from headrace.cli.datasets import datasets_app
+from headrace.cli.drift import drift_app
 from headrace.cli.home import Home
 from headrace.cli.lineage import card, diff, lineage, versions
 from headrace.cli.models import models_app
@@ -42,6 +43,7 @@ app.add_typer(rollouts_app, name="rollout")
 app.add_typer(retrain_app, name="retrain")
 app.add_typer(datasets_app, name="dataset")
 app.add_typer(alerts_app, name="alert")
+app.add_typer(drift_app, name="drift")
 app.add_typer(audit_app, name="audit")
 app.add_typer(registry_app, name="registry")
 app.add_typer(keys_app, name="key")

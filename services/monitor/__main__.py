@@ -33,9 +33,11 @@ from services.monitor.delivery_api import build_delivery_routes
 from services.monitor.details_api import build_detail_routes
 from services.monitor.domain.tables import Tables
 from services.monitor.domain.usage import UsageTable
+from services.monitor.drift_api import build_drift_routes
 from services.monitor.hearing import Hearing
 from services.monitor.host import build_host
 from services.monitor.metrics import MonitorMetrics
+from services.monitor.past.looks import Looks
 from services.monitor.rules_api import build_rule_routes
 from services.monitor.settings import MonitorSettings, secret_of
 from services.monitor.streaming import Streaming, build_stream_routes
@@ -150,6 +152,7 @@ def _run(settings: MonitorSettings) -> int:
         build_detail_routes(control),
         build_stream_routes(Streaming(control)),
         build_alert_routes(control),
+        build_drift_routes(control, Looks(settings.bootstrap), lambda _: settings.tolerance),
         build_delivery_routes(control, deliverer),
         build_rule_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)),
     ):

@@ -12,6 +12,8 @@ import numpy as np
 
 from services.monitor.domain.drift.arrays import Floats
 
+Shares = Sequence[float] | Floats
+
 LEAST_SHARE = 1e-6
 """An empty cell counts as this share in a population stability index, which would else be infinite."""
 
@@ -30,7 +32,7 @@ class Effect(msgspec.Struct, frozen=True):
     noise: float | None = None
 
 
-def kolmogorov_smirnov(before: Sequence[float], after: Sequence[float]) -> Effect:
+def kolmogorov_smirnov(before: Shares, after: Shares) -> Effect:
     """Largest difference of the cumulative shares, 0 to 1; cells are in order. Coarse cells make it smaller, never
     larger.
     """
@@ -41,7 +43,7 @@ def kolmogorov_smirnov(before: Sequence[float], after: Sequence[float]) -> Effec
     return Effect("kolmogorov_smirnov", size, *sizes, noise)
 
 
-def population_stability_index(before: Sequence[float], after: Sequence[float]) -> Effect:
+def population_stability_index(before: Shares, after: Shares) -> Effect:
     """The symmetric Kullback-Leibler divergence of the cells' shares, in nats."""
     first, second, sizes = _shares(before, after)
     cells = int(((first > 0) | (second > 0)).sum())
@@ -50,7 +52,7 @@ def population_stability_index(before: Sequence[float], after: Sequence[float]) 
     return Effect("population_stability_index", size, *sizes, (cells - 1) * (1 / sizes[0] + 1 / sizes[1]))
 
 
-def chi_square(before: Sequence[float], after: Sequence[float]) -> Effect:
+def chi_square(before: Shares, after: Shares) -> Effect:
     """Pearson's statistic of homogeneity; its mean without a difference is the cells' number less one."""
     first, second, sizes = _shares(before, after)
     total = sum(sizes)
@@ -61,14 +63,14 @@ def chi_square(before: Sequence[float], after: Sequence[float]) -> Effect:
     return Effect("chi_square", size, *sizes, float(held.sum() - 1))
 
 
-def wasserstein(before: Sequence[float], after: Sequence[float], middles: Sequence[float]) -> Effect:
+def wasserstein(before: Shares, after: Shares, middles: Shares) -> Effect:
     """How far records must be moved on average, in the field's unit. middles: of the cells, ascending."""
     first, second, sizes = _shares(before, after)
     apart = np.abs(np.cumsum(first) - np.cumsum(second))[:-1]
     return Effect("wasserstein", float((apart * np.diff(np.asarray(middles, float))).sum()), *sizes)
 
 
-def _shares(before: Sequence[float], after: Sequence[float]) -> tuple[Floats, Floats, tuple[int, int]]:
+def _shares(before: Shares, after: Shares) -> tuple[Floats, Floats, tuple[int, int]]:
     first, second = np.asarray(before, float), np.asarray(after, float)
     sizes = (int(first.sum()), int(second.sum()))
     if first.shape != second.shape or min(sizes) < 1:
