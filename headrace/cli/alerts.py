@@ -68,6 +68,8 @@ def show(alert: AlertArgument, as_json: Json = False) -> None:
     )
     if found["deliveries"]:
         _deliveries(output, found["deliveries"])
+    if found.get("drift"):
+        output.next(f"headrace drift why {found['drift'][:SHORT]}    says why, and what to do")
 
 
 @alerts_app.command()

@@ -17,11 +17,12 @@ from headrace.errors import Unusable
 drift_app = typer.Typer(help="Drift: what has moved, why, and what to do about it.", no_args_is_help=True)
 
 SHORT = 12
-WIDE = 40
+WIDE = 30
 """Characters of a bar."""
 LEVELS = " ▁▂▃▄▅▆▇█"
 SPLITS = 5
-"""Columns, parts and histograms that are shown; `--json` has all."""
+HISTOGRAMS = 3
+"""How much is shown of each; `--json` has all."""
 
 
 @drift_app.command("list")
@@ -98,11 +99,11 @@ def check(
         f"{stream}/{partition}: at most one false alarm in {count(found['budget_events'])} events is promised"
     )
     output.table(
-        ("what", "reference", "promised: 1 in", "measured: 1 in", "exponent", "holds"),
+        ("what", "reference", "from offset", "promised: 1 in", "measured: 1 in", "exponent", "holds"),
         [
             [
                 one["what"] + (f" of {one['model']}" if one["model"] else ""),
-                f"{count(one['records'])} records, offsets {one['first_offset']} to {one['last_offset']}",
+                f"{count(one['records'])} of {count(one['needed'])} records", one["first_offset"],
                 count(one["promised"]), _measured(one), one["exponent"], one["kept"],
             ]
             for one in found["checks"]
@@ -203,7 +204,6 @@ def _loss(output: Output, found: dict[str, Any]) -> None:
 def _columns(output: Output, columns: Sequence[dict[str, Any]]) -> None:
     moved = [one for one in columns if one["sure"] or one["broken"]]
     output.say()
-    still = len(columns) - len(moved)
     output.say(f"{len(moved)} of {len(columns)} columns moved beyond chance" + (":" if moved else ""))
     if moved:
         rows = [
@@ -216,8 +216,8 @@ def _columns(output: Output, columns: Sequence[dict[str, Any]]) -> None:
         output.table(
             ("column", "mean before", "since", "missing before", "since", "KS", "PSI", "looks broken"), rows
         )
-    for one in [*moved, *columns[: 1 if still else 0]][:SPLITS]:
-        if one["histogram"] and (one in moved or one is columns[0]):
+    for one in [*columns[:1], *(one for one in moved if one is not columns[0])][:HISTOGRAMS]:
+        if one["histogram"]:
             _histogram(output, one)
 
 
@@ -226,17 +226,17 @@ def _size(column: dict[str, Any], name: str) -> float | None:
 
 
 def _histogram(output: Output, column: dict[str, Any]) -> None:
-    """A pair of bars for each bin: shares before, and since."""
+    """A line a bin: the share before to the left, since to the right."""
     bins = column["histogram"]
     totals = [max(1, sum(one[side] for one in bins)) for side in ("before", "after")]
     shares = [(one["name"], one["before"] / totals[0], one["after"] / totals[1]) for one in bins]
     most = max(max(pair[1:]) for pair in shares) or 1.0
     wide = max(len(name) for name, *_ in shares)
     output.say()
-    output.say(f"{column['name']}: share before (░) and since (█)")
+    output.say(f"  {column['name'].rjust(wide)} {'before'.rjust(WIDE + 7)} | since")
     for name, before, after in shares:
-        output.say(f"  {name.rjust(wide)} {'░' * round(before / most * WIDE)} {before:.1%}")
-        output.say(f"  {' ' * wide} {'█' * round(after / most * WIDE)} {after:.1%}")
+        left = f"{before:6.1%} {('░' * round(before / most * WIDE)).rjust(WIDE)}"
+        output.say(f"  {name.rjust(wide)} {left} | {'█' * round(after / most * WIDE)} {after:.1%}")
 
 
 def _figure(one: dict[str, Any]) -> str:

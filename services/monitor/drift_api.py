@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 
 from headrace.contracts.events import DriftDetected
 from headrace.contracts.statistics import ContractFacts
+from headrace.errors import Transient
 from headrace.web import Problem, require
 from services.monitor.control import ControlPlane
 from services.monitor.domain.finding import Tolerance
@@ -33,11 +34,9 @@ def build_drift_routes(
     """Routes over the events of drift that are kept. tolerance: of a stream."""
     routes = APIRouter(prefix="/v1/drift", tags=["alerts"], dependencies=[Depends(require("reader"))])
 
-    def facts_of(stream: str) -> ContractFacts:
+    def facts_of(stream: str) -> ContractFacts | None:
         table = control.tables.streams.get(stream)
-        if table is None or table.contract is None:
-            raise Problem(404, "Unknown stream", f"nothing has been counted of {stream!r} yet")
-        return table.contract
+        return None if table is None else table.contract
 
     @routes.get("/check")
     async def check(
@@ -49,6 +48,8 @@ def build_drift_routes(
         A reference begins after the newest alarm of its kind, or with the log. Takes some seconds; one look at a time.
         """
         facts = facts_of(stream)
+        if facts is None:
+            raise Problem(404, "Unknown stream", f"nothing has been counted of {stream!r} yet")
         if partition >= facts.partitions:
             raise Problem(404, "Unknown partition", f"{stream} has {facts.partitions} partition(s)")
         since = {
@@ -70,7 +71,10 @@ def build_drift_routes(
         drift = next((seen.drift for seen in reversed(control.drifts) if seen.drift.id == id), None)
         if drift is None:
             raise Problem(404, "Unknown drift", f"there is no event of drift {id!r}, or it is too old")
-        found = await asyncio.to_thread(looks.why, drift, facts_of(drift.stream))
+        facts = facts_of(drift.stream)
+        if facts is None:  # what has moved is heard of a moment before what was counted
+            raise Transient(f"the contract of {drift.stream} is not known yet")
+        found = await asyncio.to_thread(looks.why, drift, facts, *_neighbours(control, drift))
         if format == "svg" or (format is None and accept.startswith(SVG)):
             return Response(draw(found), media_type=SVG)
         return _plain(found)
@@ -84,6 +88,22 @@ def _after_newest(control: ControlPlane, stream: str, partition: int, kind: str)
         if (event.stream, event.partition, event.kind) == (stream, partition, kind):
             return event.offset + 1
     return 0
+
+
+def _neighbours(control: ControlPlane, drift: DriftDetected) -> tuple[int, int | None]:
+    """Where the like alarm before was decided, and where the next change began: what lies beyond is another story."""
+    scope = _scope(drift)
+    alike = [event for _, event in control.drifts if _scope(event) == scope]
+    began = drift.since_offset if drift.since_offset >= 0 else drift.offset
+    before = [event.offset for event in alike if event.offset < min(began, drift.offset)]
+    later = [event.since_offset for event in alike if event.since_offset > drift.offset]
+    return max(before, default=-1) + 1, min(later, default=None)
+
+
+def _scope(drift: DriftDetected) -> tuple[object, ...]:
+    """What begins a new reference together: all of a model's concept; of other kinds each subject by itself."""
+    about = () if drift.kind == "concept" else (drift.subject, drift.group)
+    return (drift.stream, drift.partition, drift.kind, drift.model, drift.version, *about)
 
 
 def _plain(found: Explanation) -> dict[str, Any]:

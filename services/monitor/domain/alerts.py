@@ -15,6 +15,8 @@ from services.monitor.domain.identity import identity
 from services.monitor.domain.rules import SEVERITIES, Rule
 
 LONGEST_ID = 200
+SHOWN_ID = 12
+"""Digits of an id that people are told; it is found by them."""
 
 
 def of_window(
@@ -73,7 +75,8 @@ def of_drift(rule: Rule, drift: DriftDetected) -> Alert:
         at=drift.at,
         model=drift.model,
         version=drift.version,
-        reason=f"{drift.kind} drift of {drift.subject}{whose}{among}{moved}{since} ({drift.method})",
+        reason=f"{drift.kind} drift of {drift.subject}{whose}{among}{moved}{since} ({drift.method}); "
+        f"headrace drift why {drift.id[:SHOWN_ID]} says more",
         kind=drift.kind,
         drift=drift.id,
         group=drift.group,

@@ -25,14 +25,16 @@ REFERENCE = 2_048
 class Check(msgspec.Struct, frozen=True):
     """One kind of watches. promised, measured: records for one false alarm; measured None: not one, at any threshold.
 
-    model: whose errors. records: of the reference, from first_offset to last_offset. exponent: of the rate against the
-    threshold: 1 as in theory, smaller if alarms are commoner; None: too few to tell. extrapolated: the budget lies
-    beyond the thresholds that were played. alarms: in `played` records, at each of `thresholds`.
+    model: whose errors. records: of the reference, from first_offset to last_offset; needed: for a whole one. exponent:
+    of the rate against the threshold: 1 as in theory, smaller if alarms are commoner; None: too few to tell.
+    extrapolated: the budget lies beyond the thresholds that were played. alarms: in `played` records, at each of
+    `thresholds`.
     """
 
     what: Literal["fields", "errors"]
     model: str
     records: int
+    needed: int
     first_offset: int
     last_offset: int
     promised: float
@@ -83,7 +85,7 @@ def _check(
 ) -> Check:
     measured = found.measured if np.isfinite(found.measured) else None
     return Check(
-        what, model, len(offsets), offsets[0], offsets[-1], found.budget, measured,
+        what, model, len(offsets), REFERENCE, offsets[0], offsets[-1], found.budget, measured,
         measured is None or measured >= found.budget, found.exponent, found.extrapolated, found.records,
         found.thresholds, found.alarms,
     )  # fmt: skip

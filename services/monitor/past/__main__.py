@@ -31,7 +31,8 @@ MEMORY_MB = 1_500.0
 class Request(msgspec.Struct, forbid_unknown_fields=True):
     """What to do.
 
-    why: the event `drift`. check: the references of a partition that begin with the offsets in `since`.
+    why: the event `drift`; earliest, latest: where the like event before it was decided, and where the change of the
+    next one began. check: the references of a partition that begin with the offsets in `since`.
     """
 
     task: Literal["why", "check"]
@@ -40,6 +41,8 @@ class Request(msgspec.Struct, forbid_unknown_fields=True):
     partition: int
     facts: ContractFacts
     drift: DriftDetected | None = None
+    earliest: int = 0
+    latest: int | None = None
     tolerance: Tolerance = Tolerance()
     since: dict[Literal["fields", "errors"], int] = {}
 
@@ -62,9 +65,10 @@ def _why(request: Request) -> Any:
     history, drift = KafkaHistory(request.bootstrap), request.drift
     assert drift is not None
     first = history.bounds(topic(LOG, request.stream), request.partition).first
-    since = drift.since_offset if drift.since_offset >= 0 else drift.offset
-    wanted = reading.around(drift, first)
-    stretch, complete = reading.read(history, request.stream, request.partition, request.facts, wanted, since)
+    wanted = reading.around(drift, max(first, request.earliest), request.latest)
+    stretch, complete = reading.read(
+        history, request.stream, request.partition, request.facts, wanted, reading.began(drift)
+    )
     return explain(drift, reading.both_sides(stretch), complete=complete)
 
 

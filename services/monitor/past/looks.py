@@ -40,8 +40,10 @@ class Looks:
         self._kept: OrderedDict[str, tuple[float, Explanation]] = OrderedDict()
         self._guard = threading.Lock()
 
-    def why(self, drift: DriftDetected, facts: ContractFacts) -> Explanation:
-        """An alarm explained.
+    def why(
+        self, drift: DriftDetected, facts: ContractFacts, earliest: int = 0, latest: int | None = None
+    ) -> Explanation:
+        """An alarm explained, by records from offset `earliest` on (that of the like alarm before) to `latest`.
 
         Raises `Transient` if another look is under way or this one takes too long, `Unusable` if there is too little.
         """
@@ -50,8 +52,14 @@ class Looks:
             if known is not None and (known[1].complete or time.monotonic() < known[0] + FRESH_SECONDS):
                 self._kept.move_to_end(drift.id)
                 return known[1]
-        request = {"task": "why", "stream": drift.stream, "partition": drift.partition, "drift": drift}
-        found = msgspec.convert(self._look({**request, "facts": facts}), Explanation)
+        request: dict[str, Any] = {
+            "task": "why",
+            "stream": drift.stream,
+            "partition": drift.partition,
+            "drift": drift,
+        }
+        request |= {"facts": facts, "earliest": earliest, "latest": latest}
+        found = msgspec.convert(self._look(request), Explanation)
         with self._guard:
             self._kept[drift.id] = (time.monotonic(), found)
             self._kept.move_to_end(drift.id)

@@ -47,13 +47,24 @@ class _Placed(msgspec.Struct):
 _decode_place = msgspec.json.Decoder(_Placed).decode
 
 
-def around(drift: DriftDetected, first: int) -> Range:
-    """The stretch around an alarm. first: the oldest offset of the log that can be read."""
-    since = drift.since_offset if drift.since_offset >= 0 else drift.offset
+def around(drift: DriftDetected, first: int, latest: int | None) -> Range:
+    """The stretch around an alarm.
+
+    first: the oldest offset of the log that can be read, or that is to be compared. latest: where the next such change
+    began, None if there was none yet.
+    """
+    since = began(drift)
     start = max(first, since - SIDE)
     end = min(max(drift.offset, since) + MORE, since + SIDE)
+    if latest is not None:
+        end = min(end, max(latest, drift.offset + 1))
     late = drift.offset + MORE - OUTCOMES_READ if drift.kind in BY_OUTCOMES else start
     return Range(start, end, max(start, late))
+
+
+def began(drift: DriftDetected) -> int:
+    """With which offset of the log the change began, as far as is known."""
+    return drift.since_offset if drift.since_offset >= 0 else drift.offset
 
 
 def read(

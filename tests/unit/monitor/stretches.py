@@ -1,9 +1,17 @@
-"""Stretches around a planted change, for the tests of why: the records as the topics hold them, read as they are read."""
+"""Stretches around a planted change, for the tests of why: records as the topics hold them."""
 
 import random
 
 from headrace.contracts.codec import encode
-from headrace.contracts.events import Answer, ContractAdopted, DriftDetected, Observation, Outcome, Prediction
+from headrace.contracts.events import (
+    Answer,
+    ContractAdopted,
+    DriftDetected,
+    Label,
+    Observation,
+    Outcome,
+    Prediction,
+)
 from headrace.contracts.stream import Field, StreamContract
 from services.monitor.domain.reading import LogReader, read_outcomes, read_predictions
 from services.monitor.domain.why.explanation import explain
@@ -69,7 +77,7 @@ class World:
                 answers.append(Answer(model, 1, said, 0.8 if said else 0.2))
             top = next(one for one in answers if one.model == self.top(row))
             rest = [one for one in answers if one is not top]
-            log += [Observation(str(row), "e", at, x, "", {"sex": sex}), None]
+            log += [Observation(str(row), "e", at, x, "", {"sex": sex}), Label(str(row), "e", at + 500, y)]
             predictions.append(
                 Prediction(str(row), "e", at, offset, top.model, 1, top.answer, top.score, None, rest, groups)
             )
@@ -88,9 +96,7 @@ class World:
         return 1 + 2 * self.before
 
     def stretch(self):
-        log, predictions, outcomes = (
-            [None if one is None else encode(one) for one in kind] for kind in self.records()
-        )
+        log, predictions, outcomes = (list(map(encode, kind)) for kind in self.records())
         runs = list(LogReader().read(range(len(log)), log))
         said = read_predictions(range(len(predictions)), predictions)
         return join(runs[-1].facts, runs, [said], [read_outcomes(range(len(outcomes)), outcomes)], self.since)

@@ -40,7 +40,8 @@ def test_what_moved_is_told_with_its_evidence_since_when_and_both_sides():
     )  # fmt: skip
     assert (told.before, told.after, told.value, told.bound, told.at) == (0.1, 0.4, 30.0, 20.0, 5 * HOUR)
     assert told.reason == (
-        "concept drift of error of lr among sex=f: 0.1 to 0.4, since 1970-01-01T01:00:00Z (adwin)"
+        "concept drift of error of lr among sex=f: 0.1 to 0.4, since 1970-01-01T01:00:00Z (adwin);"
+        " headrace drift why d1 says more"
     )
 
 

@@ -1,4 +1,4 @@
-"""An alarm explained: causes that are planted are named, what did not move carries nothing, advice follows its rules."""
+"""An alarm explained: planted causes are named, what did not move carries nothing, advice follows its rules."""
 
 import random
 from pathlib import Path

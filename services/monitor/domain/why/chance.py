@@ -65,10 +65,11 @@ class Side(NamedTuple):
         found: Floats = (self.block_sums - self.block_counts * means) / np.maximum(self.counts, 1.0)
         return found
 
-    def share_variance(self) -> Floats:
-        """Of the cells' shares, by blocks."""
+    def share_pulls(self) -> Floats:
+        """How far each block pulls a cell's share from where it is [blocks, cells]; they sum to 0."""
         sizes = self.block_counts.sum(1, keepdims=True)
-        return between((self.block_counts - sizes * self.shares) / self.total)
+        found: Floats = (self.block_counts - sizes * self.shares) / self.total
+        return found
 
 
 def side(cells: Cells, values: Floats, width: int) -> Side:
@@ -89,14 +90,66 @@ def between(pulls: Floats) -> Floats:
     return found
 
 
+def apart(pulls: tuple[Floats, Floats], alone: tuple[Floats, Floats], totals: tuple[float, float]) -> Floats:
+    """The variance of the difference of a figure between two sides.
+
+    pulls: of each side's blocks. alone: the variance of each, if records were independent. totals: records. Blocks of
+    the shorter side may be too short to show how long its records depend on each other; so it is taken to depend as
+    much as the longer side does.
+    """
+    own = [np.maximum(between(pull), one) for pull, one in zip(pulls, alone, strict=True)]
+    long = int(totals[1] > totals[0])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        dispersion = np.nan_to_num(own[long] / alone[long], nan=1.0, posinf=1.0)
+    short = np.maximum(own[1 - long], alone[1 - long] * dispersion)
+    found: Floats = own[long] + short
+    return found
+
+
 def pooled(first: Side, second: Side) -> Floats:
-    """The variance of the difference of two sides' means by cell, if records were independent."""
+    """The variance of the difference of two sides' means by cell, if records were independent and nothing had moved."""
     with np.errstate(invalid="ignore", divide="ignore"):
         counts = first.counts + second.counts
         means = (first.sums + second.sums) / counts
         variance = np.maximum((first.squares + second.squares) / counts - means**2, 0.0)
         found: Floats = variance * (1 / first.counts + 1 / second.counts)
     return found
+
+
+def alone(one: Side) -> Floats:
+    """The variance of each cell's mean, if records were independent; NaN in an empty cell."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Floats = np.maximum(one.squares / one.counts - one.means**2, 0.0) / one.counts
+    return found
+
+
+def means_apart(first: Side, second: Side) -> Floats:
+    """The variance of the difference of each cell's mean."""
+    blocked = apart(
+        (first.residuals(), second.residuals()), (alone(first), alone(second)), (first.total, second.total)
+    )
+    found: Floats = np.maximum(blocked, pooled(first, second))
+    return found
+
+
+def contrasts_apart(first: Side, second: Side) -> Floats:
+    """The variance of the difference of how each cell's mean lies to that of all others."""
+    others = first.rest(), second.rest()
+    blocked = apart(
+        (first.residuals() - others[0].residuals(), second.residuals() - others[1].residuals()),
+        (alone(first) + alone(others[0]), alone(second) + alone(others[1])),
+        (first.total, second.total),
+    )
+    found: Floats = np.maximum(blocked, pooled(first, second) + pooled(*others))
+    return found
+
+
+def shares_apart(first: Side, second: Side) -> tuple[Floats, Floats]:
+    """The variance of the difference of each cell's share; and the same, if records were independent."""
+    both = (first.counts + second.counts) / (first.total + second.total)
+    singles = both * (1 - both) / first.total, both * (1 - both) / second.total
+    pulls = first.share_pulls(), second.share_pulls()
+    return apart(pulls, singles, (first.total, second.total)), singles[0] + singles[1]
 
 
 def limit(looks: int, blocks: int = BLOCKS) -> float:

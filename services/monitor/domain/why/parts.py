@@ -14,7 +14,16 @@ import msgspec
 import numpy as np
 
 from services.monitor.domain.drift.arrays import Floats
-from services.monitor.domain.why.chance import Side, between, limit, pooled, side
+from services.monitor.domain.why.chance import (
+    Side,
+    alone,
+    between,
+    contrasts_apart,
+    limit,
+    means_apart,
+    shares_apart,
+    side,
+)
 from services.monitor.domain.why.sorting import Sorted, gathered
 from services.monitor.domain.why.stretch import Flags
 
@@ -72,7 +81,7 @@ def changed(name: str, loss: Floats, after: Flags) -> LossChange | None:
     if min(len(first), len(second)) < FEWEST_LABELS:
         return None
     sides = [side(np.zeros(len(one), np.intp), one, 1) for one in (first, second)]
-    error = float(np.sqrt(max(_blocked(*sides)[0], pooled(*sides)[0])))
+    error = float(np.sqrt(means_apart(*sides)[0]))
     change = float(second.mean() - first.mean())
     return LossChange(
         name, float(first.mean()), float(second.mean()), change, error, len(first), len(second),
@@ -107,13 +116,17 @@ def carried(fields: Mapping[str, Sorted], loss: Floats, after: Flags) -> tuple[l
 
 def _split(field: str, names: list[str], first: Side, second: Side, far: float) -> tuple[list[Part], Split]:
     p, q = first.shares, second.shares
-    # An empty cell has the loss that it has on the other side: it then carries by its share alone.
-    m = np.where(first.counts > 0, first.means, second.means)
-    n = np.where(second.counts > 0, second.means, first.means)
+    # A side with next to no records in a cell says nothing of its loss there: the other side speaks for both.
+    known = first.counts >= FEWEST, second.counts >= FEWEST
+    joint = (first.sums + second.sums) / (first.counts + second.counts)
+    m = np.where(known[0], first.means, np.where(known[1], second.means, joint))
+    n = np.where(known[1], second.means, m)
     middle = (first.sums.sum() / first.total + second.sums.sum() / second.total) / 2
     above, share = (m + n) / 2 - middle, (p + q) / 2
-    shifted, worse = (q - p) * above, share * (n - m)
-    shifted_error = _shift_error(first, second, above)
+    shifted = (q - p) * above
+    # What is left of a cell's contribution; of one that is known on both sides that is its share times n - m.
+    worse = second.sums / second.total - first.sums / first.total - (q - p) * middle - shifted
+    shifted_error = _shift_error(first, second, above, known)
     worse_error, apart = _worse(first, second)
     parts: list[Part] = []
     for place, cell in enumerate(names):
@@ -121,59 +134,46 @@ def _split(field: str, names: list[str], first: Side, second: Side, far: float) 
         if abs(shifted[place]) > far * shifted_error[place]:
             how: How = "more records" if q[place] > p[place] else "fewer records"
             parts.append(Part(field, cell, how, float(shifted[place]), float(shifted_error[place]), *told))
-        enough = min(first.counts[place], second.counts[place]) >= FEWEST
-        alone = np.sign(apart[place]) == np.sign(n[place] - m[place]) and abs(apart[place]) > far
-        if enough and alone and abs(n[place] - m[place]) > far * worse_error[place]:
+        enough = known[0][place] and known[1][place]
+        single = np.sign(apart[place]) == np.sign(n[place] - m[place]) and abs(apart[place]) > far
+        if enough and single and abs(n[place] - m[place]) > far * worse_error[place]:
             how = "worse" if n[place] > m[place] else "better"
             error = float(share[place] * worse_error[place])
             parts.append(Part(field, cell, how, float(worse[place]), error, *told))
     return parts, Split(field, float(shifted.sum()), float(worse.sum()))
 
 
-def _shift_error(first: Side, second: Side, above: Floats) -> Floats:
+def _shift_error(first: Side, second: Side, above: Floats, known: tuple[Flags, Flags]) -> Floats:
     """Of (q - p) x above: both are estimates. inf where there is nothing to compare with."""
-    total = 1 / first.total + 1 / second.total
     both = (first.counts + second.counts) / (first.total + second.total)
-    shares = np.maximum(both * (1 - both) * total, first.share_variance() + second.share_variance())
-    levels = (1 - both) ** 2 * np.nan_to_num(_level(first) + _level(second), nan=np.inf) / 4
+    shares = shares_apart(first, second)[0]
+    levels = np.where(
+        known[0] & known[1],
+        (_level(first) + _level(second)) / 4,
+        np.where(known[0], _level(first), _level(second)),
+    )
     with np.errstate(invalid="ignore"):
-        found: Floats = np.sqrt(above**2 * shares + (second.shares - first.shares) ** 2 * levels)
+        found: Floats = np.sqrt(
+            above**2 * shares + (second.shares - first.shares) ** 2 * (1 - both) ** 2 * levels
+        )
     return np.nan_to_num(found, nan=np.inf, posinf=np.inf)
 
 
 def _level(one: Side) -> Floats:
-    """Variance of a cell's mean loss less that of all others; an empty cell adds nothing to it."""
+    """Variance of a cell's mean loss less that of all others; inf where one of them is empty."""
     rest = one.rest()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        alone = _variance(one) / one.counts + _variance(rest) / rest.counts
     blocked = between(one.residuals() - rest.residuals())
-    return np.where(one.counts > 0, np.maximum(alone, blocked), 0.0)
-
-
-def _variance(one: Side) -> Floats:
-    with np.errstate(invalid="ignore"):
-        found: Floats = np.maximum(one.squares / one.counts - one.means**2, 0.0)
-    return found
+    return np.nan_to_num(np.maximum(alone(one) + alone(rest), blocked), nan=np.inf, posinf=np.inf)
 
 
 def _worse(first: Side, second: Side) -> tuple[Floats, Floats]:
     """Standard error of each cell's change of loss; and how far that lies from the change elsewhere, in such errors."""
     others = first.rest(), second.rest()
-    error = np.sqrt(np.maximum(pooled(first, second), _blocked(first, second)))
-    between_them = between(first.residuals() - others[0].residuals()) + between(
-        second.residuals() - others[1].residuals()
-    )
+    error = np.sqrt(means_apart(first, second))
     with np.errstate(invalid="ignore", divide="ignore"):
-        alone = pooled(first, second) + pooled(*others)
         apart = (second.means - first.means) - (others[1].means - others[0].means)
-        found = apart / np.sqrt(np.maximum(alone, between_them))
-    return np.nan_to_num(error, nan=np.inf, posinf=np.inf), np.nan_to_num(
-        found, nan=0.0, posinf=0.0, neginf=0.0
-    )
-
-
-def _blocked(first: Side, second: Side) -> Floats:
-    return between(first.residuals()) + between(second.residuals())
+        found = apart / np.sqrt(contrasts_apart(first, second))
+    return np.nan_to_num(error, nan=np.inf), np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _mean(one: Side, place: int) -> float | None:

@@ -1,11 +1,13 @@
 """How much each column has changed: sizes beside what chance does, histograms, and whether it looks broken.
 
 A change of the world moves values about; what breaks at the source leaves traces of another sort: values are missing,
-are none that were ever seen, or are one and the same from then on. Those are looked at by themselves.
+are none that were ever seen, or are one and the same from then on. Those are looked at by themselves. A field that
+always moves on (a date, a counter, a number that is new with every record) has values it never had as a habit, so it is
+held against that habit.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -15,7 +17,7 @@ from services.monitor.domain.columns import Texts
 from services.monitor.domain.drift import cells, effects
 from services.monitor.domain.drift.arrays import Floats
 from services.monitor.domain.drift.effects import Effect
-from services.monitor.domain.why.chance import Side, limit, side, standardised
+from services.monitor.domain.why.chance import Side, limit, shares_apart, side, standardised
 from services.monitor.domain.why.sorting import OUTSIDE, UNSEEN, Sorted, sort_numbers, sort_texts
 from services.monitor.domain.why.stretch import Flags
 
@@ -151,10 +153,7 @@ def _effects(inner: tuple[Floats, Floats], one: Sorted, values: Flags) -> list[E
 
 def _dispersion(first: Side, second: Side, held: Flags) -> float:
     """How much more the shares vary than those of independent records (Rao and Scott), 1 at least."""
-    total = 1 / first.total + 1 / second.total
-    both = (first.counts + second.counts) / (first.total + second.total)
-    blocked = first.share_variance() + second.share_variance()
-    alone = both * (1 - both) * total
+    blocked, alone = shares_apart(first, second)
     return max(1.0, float(blocked[held].sum() / max(alone[held].sum(), 1e-300)))
 
 
@@ -173,13 +172,43 @@ def _broken(
     gone = first.shares[cells.MISSING], second.shares[cells.MISSING]
     if _grew(*gone, sides, dispersion, far) and gone[1] - gone[0] > NOTABLE["missing"]:
         return "missing"
-    kind: Broken = "outside" if one.middles is not None else "unseen"
-    # As often as a value occurred once, comes one that has not occurred: of numbers, one below and one above.
-    expected = 2 / (first.total + 1) if column.texts is None else _singles(column.texts, after, first.total)
-    new = _new(one, second)
-    if new - expected > NOTABLE[kind] and _grew(expected, new, sides, dispersion, far):
+    kind, before, now = _new_values(column, one, sides, after)
+    if now - before > NOTABLE[kind] and _grew(before, now, sides, dispersion, far):
         return kind
     return "stuck" if _stuck(column, after) else ""
+
+
+def _new_values(
+    column: Column, one: Sorted, sides: tuple[Side, Side], after: Flags
+) -> tuple[Broken, float, float]:
+    """What it is to have values that never were; the share that is expected, and the share that there is."""
+    first, second = sides
+    cut = len(after) - int(after.sum())
+    earlier, later = slice(0, cut // 2), slice(cut // 2, cut)
+    if column.numbers is None:
+        # As often as a value occurred once, comes one that has not occurred (Good and Turing).
+        counts = _texts(column.texts or (), after, late=False)
+        expected = max(1, sum(count == 1 for count in counts.values())) / first.total
+        known = set((column.texts or ())[earlier])
+        habit = float(
+            np.mean([text is not None and text not in known for text in (column.texts or ())[later]])
+        )
+        return "unseen", max(expected, habit), _new(one, second)
+    expected = 2 / (first.total + 1)
+    beyond = _beyond(column.numbers[earlier], column.numbers[later], 0.0)
+    if beyond <= NOTABLE["outside"]:
+        return "outside", max(expected, beyond), _new(one, second)
+    # It moves on by habit: in as many records, it comes no further than it has come.
+    return "outside", expected, _beyond(column.numbers[:cut], column.numbers[cut : 2 * cut], 1.0)
+
+
+def _beyond(known: Floats, values: Floats, ranges: float) -> float:
+    """Share of values that lie outside of known ones, by more than so many times their range."""
+    finite = known[np.isfinite(known)]
+    if not len(finite) or not len(values):
+        return 0.0
+    spare = ranges * (finite.max() - finite.min())
+    return float(((values < finite.min() - spare) | (values > finite.max() + spare)).mean())
 
 
 def _grew(before: float, now: float, sides: tuple[Side, Side], dispersion: float, far: float) -> bool:
@@ -189,21 +218,26 @@ def _grew(before: float, now: float, sides: tuple[Side, Side], dispersion: float
     return bool(now - before > far * error)
 
 
-def _singles(texts: Texts, after: Flags, total: float) -> float:
-    counts = _texts(texts, after, late=False)
-    return max(1, sum(count == 1 for count in counts.values())) / total
-
-
 def _stuck(column: Column, after: Flags) -> bool:
-    """One value now, many before."""
-    if column.numbers is not None:
-        known = np.isfinite(column.numbers)
-        sides = [Counter(column.numbers[known & (after == late)].tolist()) for late in (False, True)]
-    else:
-        texts = column.texts or ()
-        sides = [_texts(texts, after, late=late) for late in (False, True)]
-    shares = [max(one.values(), default=0) / max(1, one.total()) for one in sides]
-    return sides[1].total() >= FEWEST and shares[1] >= STUCK and shares[0] < STUCK / 2
+    """One value now, and in no run of as many records before."""
+    size = int(after.sum())
+    cut = len(after) - size
+    values: Sequence[object] = (
+        column.texts or ()
+        if column.numbers is None
+        else [
+            value if known else None
+            for value, known in zip(column.numbers.tolist(), np.isfinite(column.numbers), strict=True)
+        ]
+    )
+    if size < FEWEST or cut < size or not _constant(values[cut:]):
+        return False
+    return not any(_constant(values[begin : begin + size]) for begin in range(cut % size, cut, size))
+
+
+def _constant(values: Sequence[object]) -> bool:
+    counts = Counter(value for value in values if value is not None)
+    return counts.total() >= FEWEST and max(counts.values()) >= STUCK * counts.total()
 
 
 def _texts(texts: Texts, after: Flags, *, late: bool) -> Counter[str]:

@@ -52,8 +52,8 @@ def subject_of(stretch: Stretch, drift: DriftDetected, voice: Voice) -> Subject:
         if drift.subject == "score" or stretch.facts.task != "regression":
             numbers = voice.scores if drift.subject == "score" else None
             texts = [None if one is None else str(one).lower() for one in voice.answers]
-            return _of_values(drift, numbers, texts)
-        return _of_values(drift, as_numbers(voice.answers), [])
+            return _of_values(drift, numbers, texts, stretch.cut)
+        return _of_values(drift, as_numbers(voice.answers), [], stretch.cut)
     return _of_values(
         drift, stretch.numbers.get(drift.subject), stretch.texts.get(drift.subject, []), stretch.cut
     )
@@ -119,13 +119,17 @@ def _of_group(stretch: Stretch, drift: DriftDetected, voice: Voice) -> Subject:
 
 
 def _of_values(
-    drift: DriftDetected, numbers: Floats | None, texts: Sequence[str | None], cut: int = 0
+    drift: DriftDetected, numbers: Floats | None, texts: Sequence[str | None], cut: int
 ) -> Subject:
     """A column, looked at as the detector did."""
     way = drift.method.partition(" ")[2]
     if numbers is not None:
         if way == "missing":
             return Subject((~np.isfinite(numbers)).astype(float), f"share without {drift.subject}")
+        if way == "scale":
+            finite = numbers[:cut][np.isfinite(numbers[:cut])]
+            centre = float(np.median(finite)) if len(finite) else 0.0
+            return Subject(np.abs(numbers - centre), f"distance of {drift.subject} from {centre:.4g}")
         return Subject(numbers, f"mean of {drift.subject}")
     chosen, name = _chosen(way, texts, cut)
     return Subject(np.array([float(chosen(one)) for one in texts]), f"share of {drift.subject} {name}")
