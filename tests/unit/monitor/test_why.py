@@ -265,3 +265,50 @@ def test_every_rule_of_advice_stands_in_the_docs():
     page = (Path(__file__).parents[3] / "docs" / "why-drift.md").read_text("utf-8")
     for rule in RULES:
         assert f"| `{rule.name}` | {rule.when} | {rule.action} |" in page, rule.name
+
+
+@pytest.mark.parametrize(("jump", "broken"), [(0.0, {}), (100.0, {"distance": "outside"})])
+def test_a_field_that_always_moves_on_is_broken_only_by_a_jump(jump, broken):
+    class Dated(World):
+        def spoil(self, row, x):
+            return x | {"distance": row / 1000 + (jump if self.moved(row) else 0.0)}
+
+    found = Dated(after=3_000).why()
+    assert {one.name: one.broken for one in found.columns if one.broken} == broken
+
+
+def test_a_burst_of_one_sort_does_not_speak_for_its_loss():
+    class Burst(World):
+        """Carrier Z came for thirty records, all answered wrong; since, half of the records are of it, and as good."""
+
+        def spoil(self, row, x):
+            late = self.moved(row) and self.chance.random() < 0.5
+            return x | {"carrier": "Z"} if late or 3_900 <= row < 3_930 else x
+
+        def error(self, row, x, model):
+            return 1.0 if 3_900 <= row < 3_930 else 0.1
+
+    assert told(Burst().why("data", "carrier", method="likelihood-ratio category=Z")) == []
+
+
+def test_a_larger_loss_within_chance_is_neither_harmless_nor_certain():
+    class Worse(World):
+        def error(self, row, x, model):
+            return 0.15 if self.moved(row) else 0.1
+
+    found = Worse(after=60).why("data", "distance")
+    assert not found.loss.change.sure
+    assert (found.advice.action, found.advice.rule) == ("look closer", "unsure")
+
+
+def test_sorts_that_came_only_before_leave_plain_figures():
+    class Scattered(World):
+        """Many carriers, a few records each, and one alone since."""
+
+        def spoil(self, row, x):
+            return x | {"carrier": "A" if self.moved(row) else f"c{row % 150}"}
+
+    found = Scattered(before=1_500).why()
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Explanation) == found
+    split = next(one for one in found.loss.splits if one.field == "carrier")
+    assert split.shifted + split.worse == pytest.approx(found.loss.change.change)

@@ -17,6 +17,8 @@ Action = Literal["retrain", "mend the source", "roll back", "ignore", "look clos
 
 SOON = 1_000
 """Labels between a version's first answer and the change, up to which the one is taken for the cause of the other."""
+LARGER = 0.2
+"""By this share a loss that is larger is worth a look, even within chance."""
 NAMED = 3
 """Fields, or parts, that a reason names."""
 
@@ -160,10 +162,24 @@ def _recovered(evidence: Evidence) -> str | None:
 
 def _harmless(evidence: Evidence) -> str | None:
     loss = evidence.loss
-    if evidence.drift.kind == "concept" or loss is None or (loss.sure and loss.change > 0):
+    if evidence.drift.kind == "concept" or loss is None or (loss.sure and loss.change > 0) or _larger(loss):
         return None
     moved = "is smaller" if loss.sure else "has not moved beyond chance"
     return f"the {loss.name.replace('_', ' ')} {moved} ({loss.before:.4g} before, {loss.after:.4g} since)"
+
+
+def _unsure(evidence: Evidence) -> str | None:
+    loss = evidence.loss
+    if loss is None or loss.sure or not _larger(loss):
+        return None
+    return (
+        f"the {loss.name.replace('_', ' ')} is larger ({loss.before:.4g} before, {loss.after:.4g} since), but so few or"
+        " so different records may show that by chance"
+    )
+
+
+def _larger(loss: LossChange) -> bool:
+    return loss.change > LARGER * loss.before
 
 
 def _worse(evidence: Evidence) -> str | None:
@@ -196,7 +212,11 @@ RULES: tuple[Rule, ...] = (
     Rule("unknown", "look closer", "too few labels are known to say what it does to the loss", _unknown),
     Rule("recovered", "ignore", "the loss rose, and is by now what it was", _recovered),
     Rule("better-rival", "look closer", "another version that is asked too loses less since", _rival),
-    Rule("harmless", "ignore", "data or predictions moved, and the loss did not rise beyond chance", _harmless),
+    Rule(
+        "harmless", "ignore",
+        "data or predictions moved, and the loss is not larger: not beyond chance, not by a fifth", _harmless,
+    ),
+    Rule("unsure", "look closer", "the loss is larger by a fifth or more, within chance", _unsure),
     Rule("worse", "retrain", "the loss rose beyond chance", _worse),
     Rule("otherwise", "look closer", "none of these", _otherwise),
 )  # fmt: skip

@@ -49,6 +49,13 @@ class Side(NamedTuple):
             found: Floats = self.sums / self.counts
         return found
 
+    @property
+    def spread(self) -> Floats:
+        """Over how many blocks a cell's records are spread, as it were: of those in one nobody knows how they vary."""
+        squares = (self.block_counts * self.block_counts).sum(0)
+        found: Floats = self.counts**2 / np.maximum(squares, 1.0)
+        return found
+
     def rest(self) -> "Side":
         """For each cell, the records of all others."""
         return Side(
@@ -84,9 +91,14 @@ def side(cells: Cells, values: Floats, width: int) -> Side:
 
 
 def between(pulls: Floats) -> Floats:
-    """The variance of a figure that is a sum of what each block pulls it [blocks, ...]."""
+    """The variance of a figure that is a sum of what each block pulls it [blocks, ...].
+
+    Blocks that are alike to their neighbours are too short, so what neighbours have in common counts too.
+    """
     blocks = len(pulls)
-    found: Floats = (pulls * pulls).sum(0) * (blocks / max(1, blocks - 1))
+    squares = (pulls * pulls).sum(0)
+    shared = (pulls[1:] * pulls[:-1]).sum(0)
+    found: Floats = (squares + np.maximum(shared, 0.0)) * (blocks / max(1, blocks - 1))
     return found
 
 

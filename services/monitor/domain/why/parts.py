@@ -32,6 +32,8 @@ How = Literal["more records", "fewer records", "worse", "better"]
 PARTS_TOLD = 20
 FEWEST = 20
 """Records on each side, with which a cell's loss is compared."""
+SPREAD = 4
+"""Blocks that those must be spread over."""
 FEWEST_LABELS = 50
 """Labelled records on each side, with which anything is said of the loss."""
 
@@ -117,7 +119,7 @@ def carried(fields: Mapping[str, Sorted], loss: Floats, after: Flags) -> tuple[l
 def _split(field: str, names: list[str], first: Side, second: Side, far: float) -> tuple[list[Part], Split]:
     p, q = first.shares, second.shares
     # A side with next to no records in a cell says nothing of its loss there: the other side speaks for both.
-    known = first.counts >= FEWEST, second.counts >= FEWEST
+    known = _known(first), _known(second)
     joint = (first.sums + second.sums) / (first.counts + second.counts)
     m = np.where(known[0], first.means, np.where(known[1], second.means, joint))
     n = np.where(known[1], second.means, m)
@@ -141,6 +143,11 @@ def _split(field: str, names: list[str], first: Side, second: Side, far: float) 
             error = float(share[place] * worse_error[place])
             parts.append(Part(field, cell, how, float(worse[place]), error, *told))
     return parts, Split(field, float(shifted.sum()), float(worse.sum()))
+
+
+def _known(one: Side) -> Flags:
+    found: Flags = (one.counts >= FEWEST) & (one.spread >= SPREAD)
+    return found
 
 
 def _shift_error(first: Side, second: Side, above: Floats, known: tuple[Flags, Flags]) -> Floats:

@@ -32,6 +32,8 @@ TAIL = 0.005
 """The ends of a histogram gather this share of the values each."""
 NOTABLE: dict[Broken, float] = {"missing": 0.005, "outside": 0.02, "unseen": 0.01}
 """Shares below which it is not called broken, however sure it is that they grew."""
+CLEARLY = 0.25
+"""Of the range of what was before: so far beyond it a number is not just a large one."""
 STUCK = 0.99
 """Share of one value, of what had many, with which a field is stuck."""
 
@@ -195,9 +197,9 @@ def _new_values(
         )
         return "unseen", max(expected, habit), _new(one, second)
     expected = 2 / (first.total + 1)
-    beyond = _beyond(column.numbers[earlier], column.numbers[later], 0.0)
+    beyond = _beyond(column.numbers[earlier], column.numbers[later], CLEARLY)
     if beyond <= NOTABLE["outside"]:
-        return "outside", max(expected, beyond), _new(one, second)
+        return "outside", max(expected, beyond), _beyond(column.numbers[:cut], column.numbers[cut:], CLEARLY)
     # It moves on by habit: in as many records, it comes no further than it has come.
     return "outside", expected, _beyond(column.numbers[:cut], column.numbers[cut : 2 * cut], 1.0)
 
