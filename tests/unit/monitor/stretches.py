@@ -12,6 +12,7 @@ from headrace.contracts.events import (
     Outcome,
     Prediction,
 )
+from headrace.contracts.groups import Groups
 from headrace.contracts.stream import Field, StreamContract
 from services.monitor.domain.reading import LogReader, read_outcomes, read_predictions
 from services.monitor.domain.why.explanation import explain
@@ -20,10 +21,12 @@ from services.monitor.domain.why.stretch import join
 CONTRACT = StreamContract(
     "s", "binary",
     [
-        Field("carrier", "string", segment=True), Field("hour", "integer"), Field("distance", "number"),
+        Field("carrier", "string", segment=True), Field("distance", "number"),
+        Field("hour", "integer", segment=True, edges=[6.0, 18.0]),
         Field("sex", "string", feature=False, sensitive=True),
     ],
 )  # fmt: skip
+GROUPS = Groups(CONTRACT)
 
 
 class World:
@@ -58,6 +61,10 @@ class World:
         """Chance of a wrong answer."""
         return 0.1
 
+    def positive(self, row):
+        """Chance of a positive label."""
+        return 0.5
+
     def known(self, row):
         return True
 
@@ -69,8 +76,8 @@ class World:
         for row in range(self.before + self.after):
             offset, at = 1 + 2 * row, 1_000 * row
             x, sex = self.x(row), self.chance.choice("fm")
-            groups = {"sex": sex} | ({"carrier": x["carrier"]} if "carrier" in x else {})
-            y = self.chance.random() < 0.5
+            groups = GROUPS.of(x, {"sex": sex})
+            y = self.chance.random() < self.positive(row)
             answers = []
             for model in self.models:
                 said = y != (self.chance.random() < self.error(row, {**x, "sex": sex}, model))

@@ -57,7 +57,7 @@ class Looked(Looks):
 
 @pytest.fixture(scope="module")
 def found():
-    return Segment().why()
+    return Segment().why("data", "carrier")
 
 
 @pytest.fixture

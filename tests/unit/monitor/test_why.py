@@ -303,12 +303,32 @@ def test_a_larger_loss_within_chance_is_neither_harmless_nor_certain():
 
 def test_sorts_that_came_only_before_leave_plain_figures():
     class Scattered(World):
-        """Many carriers, a few records each, and one alone since."""
+        """Ten records before are of carriers of their own, too few for a cell."""
 
         def spoil(self, row, x):
-            return x | {"carrier": "A" if self.moved(row) else f"c{row % 150}"}
+            return x | {"carrier": f"c{row}"} if row < 10 else x
 
     found = Scattered(before=1_500).why()
     assert msgspec.json.decode(msgspec.json.encode(found), type=Explanation) == found
     split = next(one for one in found.loss.splits if one.field == "carrier")
     assert split.shifted + split.worse == pytest.approx(found.loss.change.change)
+
+
+def test_numbers_that_make_groups_are_cut_as_the_contract_declares():
+    class Daytime(World):
+        def error(self, row, x, model):
+            return 0.4 if self.moved(row) and 6 <= x["hour"] < 18 else 0.1
+
+    assert told(Daytime().why()) == [("hour", "[6, 18)", "worse")]
+
+
+def test_labels_that_came_to_be_others_are_a_column_that_moved():
+    class More(World):
+        def positive(self, row):
+            return 0.6 if self.moved(row) else 0.2
+
+    [label] = [one for one in More().why().columns if one.name == "label"]
+    assert label.sure
+    positive = next(one for one in label.histogram if one.name == "true")
+    assert positive.before / World.before == pytest.approx(0.2, abs=0.03)
+    assert positive.after / World.after == pytest.approx(0.6, abs=0.05)
