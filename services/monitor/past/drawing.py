@@ -17,6 +17,8 @@ from services.monitor.domain.why.subject import Block
 GAP = 28
 HISTOGRAMS = 6
 PARTS = 10
+WIDEST = 90
+"""Of a pair of bars."""
 STYLE = """
 svg { --paper: #fbfaf8; --ink: #1d2127; --quiet: #626b76; --rule: #e0ddd6; --was: #8a8f98; --is: #c4570a;
   --bad: #b3261e; --good: #18794e; font-family: system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
@@ -100,7 +102,7 @@ def _histogram(change: Change) -> tuple[str, int]:
     sizes = [max(1, sum(getattr(one, side) for one in change.histogram)) for side in ("before", "after")]
     shares = [(one.name, one.before / sizes[0], one.after / sizes[1]) for one in change.histogram]
     most = max(max(pair[1:]) for pair in shares) or 1.0
-    wide = (plots.WIDTH - plots.LEFT - plots.RIGHT) / len(shares)
+    wide = min(WIDEST, (plots.WIDTH - plots.LEFT - plots.RIGHT) / len(shares))
     parts = [f'<text class="head" x="{plots.LEFT}" y="14">{escape(plots.shortened(change.name, 60))}</text>']
     for place, (name, *pair) in enumerate(shares):
         left = plots.LEFT + place * wide
