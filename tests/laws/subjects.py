@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+from river.anomaly import HalfSpaceTrees
 
 from headrace import checkpoint
 from headrace.contracts.cleanse import Cleanser
@@ -169,6 +170,13 @@ WATCHED = builders.contract(
     fields=[Field("a", "number"), Field("n", "integer")],
     outliers=OutlierSpec(["bounds", "trees"], fence=2.0, share=0.05, window=40),
 )
+
+
+def watching_little() -> Outliers:
+    """With small trees, as each law saves the state a thousand times."""
+    made = Outliers(WATCHED)
+    made._trees = HalfSpaceTrees(n_trees=3, height=3, window_size=40, seed=1)
+    return made
 
 
 def outliers_step(watching: Outliers, value: bytes) -> list[Any]:
@@ -518,7 +526,7 @@ SUBJECTS = [
         not_promised={DUPLICATES: SHARD_DEDUPES},
     ),
     Subject(
-        "outliers", Outliers, adapted(lambda: Outliers(WATCHED), outliers_step), histories.values,
+        "outliers", Outliers, adapted(watching_little, outliers_step), histories.values,
         state=lambda processor: checkpoint.fingerprint(processor.state),
         floods={"every value new": Flood(lambda i: encode({"a": i * 1.1, "n": i, f"f{i}": 1.0}), 400, 1_200)},
         not_promised={DUPLICATES: SHARD_DEDUPES},

@@ -66,9 +66,10 @@ def test_what_is_missing_or_no_number_is_no_outlier_and_is_not_learnt(value):
 
 
 def test_a_side_on_which_nearly_all_values_are_one_has_no_bound():
-    watch = Outliers(contract("bounds"))
-    flags(watch, *[0.0, 0.0, 0.0, 0.0, 1.0] * 4)
-    assert flags(watch, 2.1, -1e9) == [True, False]
+    for side in (1.0, -1.0):
+        watch = Outliers(contract("bounds"))
+        flags(watch, *[0.0, 0.0, 0.0, 0.0, side] * 4)
+        assert flags(watch, 2.1 * side, -1e9 * side) == [True, False]
 
 
 def test_a_field_that_has_moved_is_normal_again():
@@ -79,6 +80,7 @@ def test_a_field_that_has_moved_is_normal_again():
     assert not any(before)
     assert all(after[:5])
     assert not any(after[20:])
+    assert flags(watch, 0.0) == [True], "what was before the window is forgotten"
 
 
 def test_one_value_in_ten_may_be_wrong_before_a_bound_follows():
