@@ -19,7 +19,7 @@ from headrace.kafka.host import KafkaHost
 from headrace.keys import KeyRing
 from headrace.runner import open_traces, run_service, serve_with_host
 from headrace.web import create_app
-from services.monitor import rulebook
+from services.monitor import drift_settings, rulebook
 from services.monitor.agents import build_app, failures, recover
 from services.monitor.alerts_api import build_alert_routes
 from services.monitor.api import build_routes
@@ -34,6 +34,7 @@ from services.monitor.details_api import build_detail_routes
 from services.monitor.domain.tables import Tables
 from services.monitor.domain.usage import UsageTable
 from services.monitor.drift_api import build_drift_routes
+from services.monitor.drift_watch_api import build_watch_routes
 from services.monitor.hearing import Hearing
 from services.monitor.host import build_host
 from services.monitor.metrics import MonitorMetrics
@@ -43,6 +44,7 @@ from services.monitor.settings import MonitorSettings, secret_of
 from services.monitor.streaming import Streaming, build_stream_routes
 from services.monitor.value_api import build_value_routes
 from services.monitor.valuing import ValueMetrics, Valuing
+from services.monitor.watchboard import Watchboard
 
 REFRESH_SECONDS = 2.0
 VALUE_SECONDS = 10.0
@@ -79,6 +81,8 @@ def main() -> int:
 
 def _run(settings: MonitorSettings) -> int:
     ensure_platform_topics(settings.bootstrap)
+    tolerances = drift_settings.load(settings.drift_file, settings.tolerance)
+    board = Watchboard()
     follower = RegistryFollower(settings.bootstrap, lambda _: None)
     control = _control(settings, follower)
     reached = outlets(channels.load(settings.channels_file), secret_of, Guard(settings.internal))
@@ -93,7 +97,7 @@ def _run(settings: MonitorSettings) -> int:
         lambda: follower.deployments,
     )
     traces = open_traces("monitor", settings)
-    host = build_host(settings, follower, metrics.observe, registry, traces)
+    host = build_host(settings, follower, tolerances, board, metrics.observe, registry, traces)
     planes = BothPlanes(host)
     started = asyncio.Event()
     deliverer = Deliverer(
@@ -153,6 +157,7 @@ def _run(settings: MonitorSettings) -> int:
         build_stream_routes(Streaming(control)),
         build_alert_routes(control),
         build_drift_routes(control, Looks(settings.bootstrap), lambda _: settings.tolerance),
+        build_watch_routes(lambda: follower.streams, tolerances, board),
         build_delivery_routes(control, deliverer),
         build_rule_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)),
     ):

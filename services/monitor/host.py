@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, REJECTED, topic
+from headrace.contracts.topics import LOG, OUTCOMES, PREDICTIONS, REJECTED, stream_of, topic
 from headrace.kafka.follower import RegistryFollower
 from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.signing import Keys
 from headrace.snapshots import SnapshotStore
+from services.monitor.domain.tolerance import Tolerances
 from services.monitor.processor import Summariser
 from services.monitor.settings import MonitorSettings
+from services.monitor.watchboard import Watchboard
 
 if TYPE_CHECKING:
     from headrace.traces import Traces
@@ -27,6 +29,8 @@ SUMMARISED = (LOG, PREDICTIONS, OUTCOMES, REJECTED)
 def build_host(
     settings: MonitorSettings,
     follower: RegistryFollower,
+    tolerances: Tolerances,
+    board: Watchboard,
     observe: Callable[[str, int, int], None],
     metrics: CollectorRegistry | None = None,
     traces: "Traces | None" = None,
@@ -35,11 +39,20 @@ def build_host(
 
     The group carries the windows' length: another length is another count, from the logs' start.
     """
-    shape, tolerance = settings.shape, settings.tolerance
+    shape = settings.shape
 
     def topics() -> list[str]:
         follower.check()
         return [topic(kind, stream) for stream in list(follower.streams) for kind in SUMMARISED]
+
+    def made(name: str, partition: int) -> Summariser:
+        stream = stream_of(name)
+        tolerance = tolerances.of(stream, follower.streams[stream].partitions)
+        return board.admit(Summariser(name, partition, shape, tolerance))
+
+    def noted(name: str, records: int, outputs: int) -> None:
+        observe(name, records, outputs)
+        board.note(name)
 
     return KafkaHost(
         HostSettings(
@@ -53,10 +66,10 @@ def build_host(
                 "fetch.wait.max.ms": int(settings.batch_wait_seconds * 1000),
             },
         ),
-        lambda name, partition: Summariser(name, partition, shape, tolerance),
+        made,
         topics,
         snapshots=SnapshotStore(settings.snapshot_folder, Keys.at(settings.snapshot_key_file)),
-        observe=observe,
+        observe=noted,
         metrics=metrics,
         traces=traces,
     )

@@ -21,12 +21,13 @@ from headrace.processor import Batch, Message, Outputs
 from services.monitor.domain.columns import LogColumns
 from services.monitor.domain.counting import COUNTERS
 from services.monitor.domain.detecting import Detector, LogDetector, PredictionDetector
-from services.monitor.domain.finding import Found, Source, Tolerance
+from services.monitor.domain.finding import Found, Source, Watched
 from services.monitor.domain.ledger import Ledger
 from services.monitor.domain.outcomes import OutcomeDetector
 from services.monitor.domain.reading import READERS, LogReader
+from services.monitor.domain.tolerance import Tolerance
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 TOLERANCE = Tolerance()
 
@@ -52,12 +53,13 @@ class WindowShape(msgspec.Struct, frozen=True):
 
 
 class SummariserState(msgspec.Struct):
-    """A snapshot: everything a summariser knows."""
+    """A snapshot: everything a summariser knows. watched: see `Tolerance`; "" if nothing is looked for here."""
 
     version: int
     topic: str
     partition: int
     shape: WindowShape
+    watched: str
     watermark: int
     final_before: int
     total: WindowSummary
@@ -91,6 +93,7 @@ class Summariser:
         make = DETECTORS.get(kind)
         source = Source(stream_of(topic), kind, partition)
         self._detector = None if make is None else make(source, tolerance)
+        self._watched = "" if make is None else tolerance.watched
         self._ledger = Ledger(
             self._fresh,
             shape.length_seconds * 1000,
@@ -121,6 +124,10 @@ class Summariser:
             outputs.setdefault((topic, 0), []).append({"key": one.stream.encode(), "value": encode(one)})
         return outputs
 
+    def watched(self) -> list[Watched]:
+        """What is watched for drift now. Not for another thread while a batch is processed."""
+        return [] if self._detector is None else self._detector.watched()
+
     def snapshot(self) -> bytes:
         """The whole state, as JSON."""
         ledger = self._ledger
@@ -130,6 +137,7 @@ class Summariser:
                 self.topic,
                 self.partition,
                 self.shape,
+                self._watched,
                 ledger.windows.watermark,
                 ledger.windows.final_before,
                 ledger.past,
@@ -141,14 +149,19 @@ class Summariser:
         )
 
     def restore(self, state: bytes) -> None:
-        """Become the summariser that wrote `state`. Raises `Unusable` if it is of another topic or window shape."""
+        """Become the summariser that wrote `state`.
+
+        Raises `Unusable` if it is of another topic or window shape, or looked for something else.
+        """
         try:
             read = msgspec.json.decode(state, type=SummariserState)
         except msgspec.MsgspecError as error:
             raise Unusable(f"no snapshot of a summariser: {error}") from None
-        mine = (STATE_VERSION, self.topic, self.partition, self.shape)
-        if (read.version, read.topic, read.partition, read.shape) != mine:
-            raise Unusable("the snapshot is of another topic, window shape or code")
+        mine = (STATE_VERSION, self.topic, self.partition, self.shape, self._watched)
+        if (read.version, read.topic, read.partition, read.shape, read.watched) != mine:
+            raise Unusable(
+                "the snapshot is of another topic, window shape or code, or watched something else"
+            )
         self._ledger.past = read.total
         self._ledger.kept = {start: bytes(told) for start, told in read.kept.items()}
         self._ledger.windows.resume(read.open, read.watermark, read.final_before)

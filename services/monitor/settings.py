@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from headrace.errors import Unusable
-from services.monitor.domain.finding import Tolerance
+from services.monitor.domain.tolerance import Tolerance
 from services.monitor.domain.value import Prices
 from services.monitor.processor import WindowShape
 
@@ -72,6 +72,8 @@ class MonitorSettings(BaseSettings):
     give_up_hours: float = Field(24.0, gt=0, le=24 * 30, validation_alias="HEADRACE_MONITOR_GIVE_UP_HOURS")
     """For how long a channel that does not take an alert is tried again."""
 
+    drift: Path | None = Field(None, validation_alias="HEADRACE_MONITOR_DRIFT")
+    """The drift file (YAML), what is said by stream; by default `monitor-drift.yaml` in the home folder."""
     false_alarm_events: int = Field(100_000, ge=1, validation_alias="HEADRACE_MONITOR_FALSE_ALARM_EVENTS")
     """At most one false alarm of drift in so many events of a stream, over everything that is watched in it."""
     retrain_labels: int = Field(500, ge=1, validation_alias="HEADRACE_MONITOR_RETRAIN_LABELS")
@@ -91,6 +93,11 @@ class MonitorSettings(BaseSettings):
     def channels_file(self) -> Path:
         """Where the channels are kept."""
         return self.channels or self.home / "monitor-channels.yaml"
+
+    @property
+    def drift_file(self) -> Path:
+        """Where it is said, by stream, what is watched for drift."""
+        return self.drift or self.home / "monitor-drift.yaml"
 
     @property
     def delivery_file(self) -> Path:
@@ -119,7 +126,7 @@ class MonitorSettings(BaseSettings):
 
     @property
     def tolerance(self) -> Tolerance:
-        """What people put up with, and wait for."""
+        """What people put up with, and wait for, where the drift file says nothing."""
         return Tolerance(self.false_alarm_events, self.retrain_labels)
 
     @property

@@ -164,6 +164,18 @@ class PredictionColumns(Columns):
         self.records = records
         self.sizes = sizes
 
+    def piece(self, span: slice) -> "PredictionColumns":
+        """Some of the rows; itself, if they are all."""
+        some = self.records[span]
+        if len(some) == len(self.records):
+            return self
+        return PredictionColumns(self.offsets[span], some, self.sizes[span])
+
+    def since(self, at: int) -> "PredictionColumns":
+        """Without what was observed before; such rows are no events."""
+        kept = [None if one is None or one.at < at else one for one in self.records]
+        return PredictionColumns(self.offsets, kept, self.sizes)
+
     @cached_property
     def models(self) -> dict[str, Said]:
         """By `model@version`: all that was asked. Labels are unknown, so none is `binary`."""
@@ -191,6 +203,18 @@ class OutcomeColumns(Columns):
         self.corrections = [
             row for row, record in enumerate(records) if record is not None and record.status == "corrected"
         ]
+
+    def piece(self, span: slice) -> "OutcomeColumns":
+        """Some of the rows; itself, if they are all."""
+        some = self.records[span]
+        if len(some) == len(self.records):
+            return self
+        return OutcomeColumns(self.offsets[span], some, self.sizes[span])
+
+    def since(self, at: int) -> "OutcomeColumns":
+        """Without what was observed before; such rows are no events."""
+        kept = [None if one is None or one.observed_at < at else one for one in self.records]
+        return OutcomeColumns(self.offsets, kept, self.sizes)
 
     @cached_property
     def binary(self) -> bool:

@@ -10,7 +10,7 @@ from headrace.contracts.events import DriftDetected, DriftKind, RetrainProposed,
 from headrace.contracts.statistics import Kind
 from services.monitor.domain.columns import Places
 from services.monitor.domain.drift.alarm import Alarm
-from services.monitor.domain.drift.budget import RECORDS, Budget
+from services.monitor.domain.drift.budget import Budget
 from services.monitor.domain.drift.concept import Task
 from services.monitor.domain.drift.positions import Positions
 from services.monitor.domain.identity import identity
@@ -20,27 +20,11 @@ W = TypeVar("W")
 MODELS_KEPT = 40
 """Versions of models that are watched; more than can stand on a stream at a time."""
 
-WATCHED: tuple[DriftKind, ...] = ("concept", "data", "bias", "prediction", "delay")
-"""Kinds that have a share of the budget on every stream, whether or not there is anything to watch."""
+WATCHED: tuple[DriftKind, ...] = ("concept", "data", "bias", "prediction", "delay", "volume")
+"""Kinds that have a share of the budget, if they have a weight, whether or not there is anything to watch."""
 
 
 Found = DriftDetected | RetrainProposed
-
-
-class Tolerance(msgspec.Struct, frozen=True):
-    """What a person says about a stream's alarms.
-
-    false_alarm_records: at most one false alarm in so many events. retrain_labels: since a change of the concept, until
-    a retraining is proposed; fewer teach a new model nothing.
-    """
-
-    false_alarm_records: float = RECORDS
-    retrain_labels: int = 500
-
-    @property
-    def budget(self) -> Budget:
-        """Of the stream."""
-        return Budget(records=self.false_alarm_records)
 
 
 class Source(NamedTuple):
@@ -49,6 +33,22 @@ class Source(NamedTuple):
     stream: str
     kind: Kind
     partition: int
+
+
+class Watched(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Something that is watched, for people to see.
+
+    ready: its reference is whole. threshold: its share of the budget, in records of this partition; None: River's
+    detectors have none.
+    """
+
+    kind: DriftKind
+    subject: str
+    ready: bool
+    threshold: float | None = None
+    model: str = ""
+    group: str = ""
+    method: str = ""
 
 
 class Spot(NamedTuple):
@@ -134,8 +134,10 @@ class Roster(Generic[W]):
 
 
 def share(budget: Budget, kind: DriftKind, watches: Mapping[str, float]) -> dict[str, float]:
-    """Records for one false alarm, for each of a kind's watches by their weights."""
-    every: dict[DriftKind, Mapping[str, float]] = {one: {"": 1.0} for one in WATCHED}
+    """Records for one false alarm, for each of a kind's watches by their weights. The kind has a weight."""
+    every: dict[DriftKind, Mapping[str, float]] = {
+        one: {"": 1.0} for one in WATCHED if budget.weights.get(one, 0.0) > 0
+    }
     return budget.spread({**every, kind: watches})[kind]
 
 

@@ -18,9 +18,10 @@ from headrace.contracts.events import (
 )
 from headrace.contracts.stream import Field, StreamContract
 from services.monitor.domain.detecting import LogDetector, PredictionDetector
-from services.monitor.domain.finding import MODELS_KEPT, Roster, Source, Spot, Tolerance, Track
+from services.monitor.domain.finding import MODELS_KEPT, Roster, Source, Spot, Track
 from services.monitor.domain.outcomes import OutcomeDetector
 from services.monitor.domain.reading import LogReader, read_outcomes, read_predictions
+from services.monitor.domain.tolerance import Tolerance
 
 MOVES = 3_000
 TOLERANCE = Tolerance(retrain_labels=300)

@@ -138,7 +138,7 @@ def test_rivers_detectors_are_there_by_name_see_a_jump_and_can_be_saved(name):
     values = [*bits(0.1, 2_000, 4), *bits(0.9, 300, 5)]
     whole = RiverWatch(name, "concept", "error")
     alarms = whole.update(values)
-    assert [alarm.method for alarm in alarms if 2_000 <= alarm.index < 2_200][:1] == [f"river {name}"]
+    assert [alarm.method for alarm in alarms if 2_000 <= alarm.index < 2_200][:1] == [name]
     first, second = RiverWatch(name, "concept", "error"), RiverWatch(name, "concept", "error")
     before = first.update(values[:1_990])
     second.resume(restored(first.state()))

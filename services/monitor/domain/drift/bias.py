@@ -145,7 +145,7 @@ class BiasWatch:
 
     threshold: records for one false alarm of everything here, shared evenly by representation and, for GROUPS groups,
     the metrics. stated: shares by group, if the mix is given. reference: records of a group before a metric is
-    judged.
+    judged; four times as many of all groups before representation is.
     """
 
     def __init__(
@@ -159,13 +159,15 @@ class BiasWatch:
     ) -> None:
         self.field, self.model, self.reference = field, model, reference
         self.index = 0
-        self.share = threshold * (1 + GROUPS * len(METRICS))
+        self.share = _share(threshold)
         self._groups: list[str] = []
         self._watches: list[list[BernoulliWatch]] = []
         self._positions: list[list[Positions]] = []
         self._past = Past()
         self._doubts: list[Doubt] = []
-        self._mix = DistributionWatch("bias", [], [field], {field: self.share}, model=model)
+        self._mix = DistributionWatch(
+            "bias", [], [field], {field: self.share}, model=model, reference=4 * reference
+        )
         if stated is not None:
             self._mix.declare(field, stated)
 
@@ -186,6 +188,19 @@ class BiasWatch:
         self.index += len(groups)
         self._past = past.newest()
         return sorted(found, key=lambda alarm: (alarm.index, alarm.group, alarm.subject))
+
+    def allow(self, threshold: float) -> None:
+        """Another threshold for what comes next; nothing is forgotten."""
+        self.share = _share(threshold)
+        self._mix.allow({self.field: self.share})
+        for watches in self._watches:
+            for watch in watches:
+                watch.threshold = self.share
+
+    @property
+    def represented(self) -> bool:
+        """The shares of the groups are known: learnt, or stated."""
+        return self._mix.ready[self.field]
 
     def restart(self) -> None:
         """Forget all references, as when another version of the model has begun to answer."""
@@ -307,3 +322,8 @@ class BiasWatch:
         self._past = Past.unpacked(state.past)
         self._doubts = list(state.doubts)
         self._mix.resume(state.representation)
+
+
+def _share(threshold: float) -> float:
+    """Records for one false alarm, for each metric of a group, and for representation."""
+    return threshold * (1 + GROUPS * len(METRICS))

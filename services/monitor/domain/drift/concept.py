@@ -105,6 +105,15 @@ class ConceptWatch:
             else None
         )
 
+    def allow(self, thresholds: Mapping[str, float]) -> None:
+        """Other thresholds of what is watched, for what comes next; nothing is forgotten."""
+        if self._error is not None:
+            self._error.threshold = thresholds["error"]
+        if self._loss is not None:
+            self._loss.allow(thresholds)
+        if self._calibration is not None:
+            self._calibration.threshold = thresholds["calibration"]
+
     @property
     def ready(self) -> dict[str, bool]:
         """The statistics whose reference is whole."""

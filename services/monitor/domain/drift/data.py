@@ -38,11 +38,15 @@ class DataWatch:
         reference: int = 2_048,
     ) -> None:
         paired = len(numeric) >= 2
-        count = len(numeric) + len(categorical)
-        each = threshold * count / (1.0 - PAIRS if paired else 1.0)
-        thresholds = dict.fromkeys((*numeric, *categorical), each)
+        thresholds = evenly((*numeric, *categorical), threshold, paired=paired)
         self.fields = DistributionWatch("data", numeric, categorical, thresholds, reference=reference)
         self.pairs = PairWatch(numeric, threshold / PAIRS, reference=reference) if paired else None
+
+    def allow(self, threshold: float) -> None:
+        """Another threshold from the next block on; nothing is forgotten."""
+        self.fields.allow(evenly(self.fields.fields, threshold, paired=self.pairs is not None))
+        if self.pairs is not None:
+            self.pairs.allow(threshold / PAIRS)
 
     def update(self, columns: Columns, count: int) -> list[Alarm]:
         """Judge the next `count` observations; alarms in order of the records that decided them.
@@ -81,5 +85,10 @@ def prediction_watch(
     """
     numeric = {"binary": ["score"], "multiclass": [], "regression": ["answer"]}[task]
     categorical = [] if task == "regression" else ["answer"]
-    thresholds = dict.fromkeys((*numeric, *categorical), threshold * (len(numeric) + len(categorical)))
+    thresholds = evenly((*numeric, *categorical), threshold)
     return DistributionWatch("prediction", numeric, categorical, thresholds, reference=reference, model=model)
+
+
+def evenly(fields: Sequence[str], threshold: float, *, paired: bool = False) -> dict[str, float]:
+    """Records for one false alarm, for each field, if all of them (and their pairs) have `threshold`."""
+    return dict.fromkeys(fields, threshold * len(fields) / (1.0 - PAIRS if paired else 1.0))

@@ -87,7 +87,7 @@ class DistributionWatch:
         self.block = block
         self.reference = -(-reference // block) * block
         rows, width = len(self.fields), tilts.ALTERNATIVES
-        self.thresholds = np.array([float(thresholds[name]) for name in self.fields])
+        self.allow(thresholds)
         self.index = 0
         self._filled = 0
         self._values = np.zeros((len(self.numeric), block))
@@ -139,6 +139,10 @@ class DistributionWatch:
                 for held in self._categories:
                     held.clear()
         return found
+
+    def allow(self, thresholds: Mapping[str, float]) -> None:
+        """Other thresholds from the next block on; nothing is forgotten."""
+        self.thresholds = np.array([float(thresholds[name]) for name in self.fields])
 
     @property
     def ready(self) -> dict[str, bool]:

@@ -61,7 +61,7 @@ class PairWatch:
         self.needed = float(-(-reference // block))
         self._places = np.triu_indices(len(self.fields), 1)
         self.pairs = list(combinations(self.fields, 2))
-        self.threshold = threshold * len(self.pairs)
+        self.allow(threshold)
         shuffled = np.random.default_rng(0).permuted(np.tile(np.arange(block), (len(self.fields), 1)), axis=1)
         self._order = shuffled
         self._strides = 2 * np.arange(len(self.fields))[:, None] + 1
@@ -75,6 +75,15 @@ class PairWatch:
         self._sums = np.zeros(count)
         self._evidence = np.zeros((count, len(SHIFTS)))
         self._dispersion = Dispersion(count, 1)
+
+    def allow(self, threshold: float) -> None:
+        """Another threshold from the next block on; nothing is forgotten."""
+        self.threshold = threshold * len(self.pairs)
+
+    @property
+    def ready(self) -> bool:
+        """The reference is whole."""
+        return bool((self._learnt >= self.needed).all())
 
     def update(self, columns: Mapping[str, Floats], count: int) -> list[Alarm]:
         """Judge the next `count` records; alarms in order. columns: by field, float64, NaN if missing."""

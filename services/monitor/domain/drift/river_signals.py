@@ -6,10 +6,12 @@ is what they were given since they last began, from which the same detector is m
 KSWIN is left out, as it takes over half a millisecond a record.
 """
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from river import drift
 from river.drift.binary.ddm import DDM
 from river.drift.binary.hddm_a import HDDMA
@@ -18,6 +20,7 @@ from river.drift.binary.hddm_w import HDDMW
 from headrace.contracts.events import DriftKind
 from headrace.errors import Unusable
 from services.monitor.domain.drift.alarm import Alarm
+from services.monitor.domain.drift.arrays import pack
 
 DETECTORS: dict[str, Callable[[], Any]] = {
     "ADWIN": drift.ADWIN,
@@ -34,59 +37,93 @@ REMEMBERED = 50_000
 """Values a detector has seen at most; then it begins anew."""
 
 
+LARGEST = 1e100
+"""Numbers are held within this, so that their squares are numbers, too."""
+
+TRIED = 64
+
+
 class RiverState(msgspec.Struct):
-    """All of a watch that changes; plain JSON."""
+    """All of a watch that changes; plain JSON. values: seen since it last began, as packed float64."""
 
     index: int = 0
-    values: list[float] = []
+    values: bytes = b""
 
 
 class RiverWatch:
-    """One signal, watched by one of DETECTORS at its defaults; after an alarm it begins anew.
+    """One signal, watched by one of DETECTORS; after an alarm it begins anew.
 
-    Raises Unusable for a name that is not there.
+    parameters: of River's class; what is left out is at its default. Raises Unusable for a name that is not there.
     """
 
-    def __init__(self, name: str, kind: DriftKind, subject: str, *, model: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        kind: DriftKind,
+        subject: str,
+        *,
+        model: str = "",
+        parameters: Mapping[str, float | str] | None = None,
+    ) -> None:
         if name not in DETECTORS:
             raise Unusable(f"no detector {name!r}; there are {', '.join(DETECTORS)}", where="detector")
         self.name, self.kind, self.subject, self.model = name, kind, subject, model
-        self._index = 0
-        self._values: list[float] = []
-        self._detector = DETECTORS[name]()
+        self.zero_one = name in ZERO_ONE
+        self.index = 0
+        self._parameters = dict(parameters or {})
+        self._values = array("d")
+        self._detector: Any = None
 
     def update(self, values: Sequence[float]) -> list[Alarm]:
-        """Judge the next values; alarms in order, dated to the record that decided them, as these detectors tell no
-        more.
+        """Judge the next values, finite numbers; alarms in order, dated to the record that decided them, as these
+        detectors tell no more.
 
         Raises Unusable for a value other than 0 and 1 where only these are understood.
         """
         found = []
         for value in values:
-            if self.name in ZERO_ONE and value not in (0, 1):
+            if self.zero_one and value not in (0, 1):
                 raise Unusable(f"{self.name} takes 0 and 1 only, not {value!r}", where="detector")
-            self._values.append(float(value))
-            self._detector.update(bool(value) if self.name in ZERO_ONE else float(value))
+            if self._detector is None:
+                self._detector = self._made()
+            self._values.append(min(max(float(value), -LARGEST), LARGEST))
+            self._see(self._values[-1])
             if self._detector.drift_detected:
                 found.append(
                     Alarm(
-                        kind=self.kind, subject=self.subject, method=f"river {self.name}", index=self._index,
-                        since=self._index, model=self.model,
+                        kind=self.kind, subject=self.subject, method=self.name, index=self.index,
+                        since=self.index, model=self.model,
                     )
                 )  # fmt: skip
             if self._detector.drift_detected or len(self._values) == REMEMBERED:
-                self._values = []
-                self._detector = DETECTORS[self.name]()
-            self._index += 1
+                self._values = array("d")
+                self._detector = None
+            self.index += 1
         return found
+
+    def try_out(self) -> None:
+        """See a few values. Raises Unusable if River does not take the parameters, or cannot work with them."""
+        try:
+            self.update([0.0, 1.0] * TRIED)
+        except Unusable:
+            raise
+        except Exception as error:  # whatever River makes of them
+            raise Unusable(f"{self.name} does not work with {self._parameters}: {error}") from None
 
     def state(self) -> RiverState:
         """All of it, to go on from elsewhere."""
-        return RiverState(self._index, list(self._values))
+        return RiverState(self.index, pack(np.array(self._values)).data)
 
     def resume(self, state: RiverState) -> None:
         """Go on from there: the detector is given again what it had seen."""
-        self._index, self._values = state.index, list(state.values)
-        self._detector = DETECTORS[self.name]()
+        self.index = state.index
+        self._values = array("d", np.frombuffer(state.values, "<f8").tolist())
+        self._detector = self._made() if self._values else None
         for value in self._values:
-            self._detector.update(bool(value) if self.name in ZERO_ONE else value)
+            self._see(value)
+
+    def _made(self) -> Any:
+        return DETECTORS[self.name](**self._parameters)
+
+    def _see(self, value: float) -> None:
+        self._detector.update(bool(value) if self.zero_one else value)
