@@ -1,4 +1,4 @@
-"""Drift detection measured: delays, false alarms where nothing drifts, power, bias.
+"""Drift detection measured: delays, false alarms where nothing drifts, power, bias, volume.
 
 python -m benchmarks.drift                      everything, about half an hour on two cores
 python -m benchmarks.drift --quick              a few minutes: fewer seeds and records
@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.drift import concept, fairness, nulls, power, streams
+from benchmarks.drift import concept, fairness, nulls, power, streams, volume
 
 RESULTS = Path(__file__).parents[1] / "results" / "drift.json"
 
@@ -61,11 +61,16 @@ def _bias(quick: bool) -> Any:
     return fairness.measure(3 if quick else 20, say)
 
 
+def _volume(quick: bool) -> Any:
+    return volume.measure(3 if quick else 20, say)
+
+
 PARTS: dict[str, Callable[[bool], Any]] = {
     "concept": _concept,
     "nulls": _nulls,
     "power": _power,
     "bias": _bias,
+    "volume": _volume,
 }
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ YEARS = 20
 CHANGES = {"a tenth": 0.1, "half": 0.5, "four fifths": 0.8, "a tenth more": 1.1, "twice": 2.0}
 """Of what came before, from then on."""
 AFTER_DAYS = 60
-DAYS_OF_BUDGET = (60.0, 600.0)
+DAYS_OF_BUDGET = (60.0, 600.0, 6_000.0)
 """Days for one false alarm of volume alone."""
 
 

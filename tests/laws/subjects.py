@@ -567,7 +567,7 @@ SUBJECTS = [
             not_promised={DUPLICATES: LOG_DEDUPES},
         )
         # Watches note the places of some thousand records before they note fewer.
-        for kind, full_after in (("log", 3_000), ("predictions", 9_000), ("outcomes", 9_000), ("rejected", 3_000))
+        for kind, full_after in (("log", 9_000), ("predictions", 9_000), ("outcomes", 9_000), ("rejected", 3_000))
     ),
     Subject(
         "tables", Tables, adapted(lambda: Tables(SHAPE.length_seconds), merge_step),

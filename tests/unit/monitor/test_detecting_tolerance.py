@@ -166,9 +166,8 @@ def test_the_reference_is_as_long_as_is_said_and_begins_where_is_said():
 
     late = Tolerance(reference=Reference(since=1_000 * (MOVES + 100)))
     assert of_outcomes(outcomes(5_000), late)[0] == []  # it has never known anything else
-    quick = Tolerance(reference=Reference(labels=256))
-    assert of_outcomes(outcomes(500, moves=300), Tolerance())[0] == []
-    assert kinds(of_outcomes(outcomes(500, moves=300), quick)[0]) == {"concept"}
+    assert kinds(of_outcomes(outcomes(3_200), Tolerance())[0]) == {"concept"}
+    assert of_outcomes(outcomes(3_200), Tolerance(reference=Reference(labels=4_096)))[0] == []
 
 
 def _watched(values, tolerance):
