@@ -44,9 +44,9 @@ def weather(hours: int, spread: float, phi: float, rng: np.random.Generator) -> 
 
 
 SERIES: dict[str, Callable[[int, np.random.Generator], Floats]] = {
-    "constant, 20 an hour": lambda hours, rng: np.full(hours, 20.0),
-    "day and night, 2 an hour": lambda hours, rng: cycle(hours, 2.0),
-    "day and night, 100 an hour": lambda hours, rng: cycle(hours, 100.0),
+    "constant, 20 an hour": lambda hours, _: np.full(hours, 20.0),
+    "day and night, 2 an hour": lambda hours, _: cycle(hours, 2.0),
+    "day and night, 100 an hour": lambda hours, _: cycle(hours, 100.0),
     "and days differ by 20 %": lambda hours, rng: cycle(hours, 100.0) * weather(hours, 0.2, 0.0, rng),
     "and days of .7, by 20 %": lambda hours, rng: cycle(hours, 100.0) * weather(hours, 0.2, 0.7, rng),
 }
@@ -108,7 +108,7 @@ def shuffled(counts: Floats, seed: int) -> Floats:
 
 
 def seen(means: Callable[[int, np.random.Generator], Floats], factor: float, seeds: int) -> dict[str, Any]:
-    """At one in 600 days: in how many of the runs the change is seen within AFTER_DAYS, after how many days (median)."""
+    """At one in 600 days: runs in which the change is seen within AFTER_DAYS, after how many days (median)."""
     delays = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
@@ -118,5 +118,3 @@ def seen(means: Callable[[int, np.random.Generator], Floats], factor: float, see
         after = [at for at in alarms(rng.poisson(mean).astype(float), DAYS_OF_BUDGET[1]) if at >= begins]
         delays += [(after[0] - begins) / DAY] if after else []
     return {"seen": len(delays), "of": seeds, "days": float(np.median(delays)) if delays else None}
-
-

@@ -91,11 +91,7 @@ def _run(settings: MonitorSettings) -> int:
     registry = CollectorRegistry()
     metrics = MonitorMetrics(registry)
     value_metrics = ValueMetrics(registry)
-    valuing = Valuing(
-        UsageTable(settings.window_seconds, windows_kept=settings.windows_kept),
-        settings.prices,
-        lambda: follower.deployments,
-    )
+    valuing = _valuing(settings, follower)
     traces = open_traces("monitor", settings)
     host = build_host(settings, follower, tolerances, board, metrics.observe, registry, traces)
     planes = BothPlanes(host)
@@ -178,6 +174,14 @@ def _control(settings: MonitorSettings, follower: RegistryFollower) -> ControlPl
     )
     control.use(rulebook.load(settings.rules_file))
     return control
+
+
+def _valuing(settings: MonitorSettings, follower: RegistryFollower) -> Valuing:
+    return Valuing(
+        UsageTable(settings.window_seconds, windows_kept=settings.windows_kept),
+        settings.prices,
+        lambda: follower.deployments,
+    )
 
 
 async def _refresh(metrics: MonitorMetrics, control: ControlPlane, planes: BothPlanes) -> None:

@@ -21,7 +21,7 @@ from services.monitor.domain.drift.concept import Task
 from services.monitor.domain.drift.data import DataState, DataWatch, evenly, prediction_watch
 from services.monitor.domain.drift.distribution import Columns as Values
 from services.monitor.domain.drift.distribution import DistributionState, DistributionWatch
-from services.monitor.domain.drift.pace import Pace
+from services.monitor.domain.drift.pace import Pace, Times
 from services.monitor.domain.drift.river_signals import RiverState
 from services.monitor.domain.drift.volume import SUBJECT, VolumeState, VolumeWatch
 from services.monitor.domain.finding import (
@@ -112,13 +112,16 @@ class LogDetector:
                 name: column[kept] if name in columns.numbers else [column[place] for place in kept]
                 for name, column in values.items()
             }
+        times = np.array([spot.at for spot in spots], np.int64)
+        pieces = self._allowance.pieces(times)
+        if len(pieces) == 1:
+            self._allow(pieces[0][1])
+            return sorted(self._look(values, spots, times), key=place_of)
         found: list[Found] = []
-        for span, budget in self._allowance.pieces([spot.at for spot in spots]):
+        for span, budget in pieces:
             self._allow(budget)
-            whole = len(spots[span]) == len(spots)
-            found += self._look(
-                values if whole else {name: column[span] for name, column in values.items()}, spots[span]
-            )
+            piece = {name: column[span] for name, column in values.items()}
+            found += self._look(piece, spots[span], times[span])
         return sorted(found, key=place_of)
 
     def watched(self) -> list[Watched]:
@@ -163,7 +166,7 @@ class LogDetector:
             self._volume.resume(read.volume)
         self._signals.resume(read.signals)
 
-    def _look(self, values: dict[str, Any], spots: list[Spot]) -> list[Found]:
+    def _look(self, values: dict[str, Any], spots: list[Spot], times: Times) -> list[Found]:
         if not spots:
             return []
         first = self._track.count
@@ -174,7 +177,7 @@ class LogDetector:
                 spot = spots[alarm.index + self._begun - first]
                 found.append(told(self._source, alarm, "", spot, self._track.spot(alarm.since + self._begun)))
         if self._volume is not None:
-            for alarm in self._volume.update(np.array([spot.at for spot in spots], np.int64)):
+            for alarm in self._volume.update(times):
                 spot = spots[alarm.index - first]
                 found.append(told(self._source, alarm, "", spot, self._track.spot(alarm.since)))
         if self._signals:
@@ -336,7 +339,7 @@ class PredictionDetector:
         if self._since is not None:
             columns = columns.since(self._since)
         found: list[Found] = []
-        for span, budget in self._allowance.pieces(columns.at):
+        for span, budget in self._allowance.rows(columns.at):
             self._allow(budget)
             piece = columns.piece(span)
             models = piece.models

@@ -292,7 +292,7 @@ class OutcomeDetector:
         if self._since is not None:
             columns = columns.since(self._since)
         found: list[Found] = []
-        for span, budget in self._allowance.pieces(columns.at):
+        for span, budget in self._allowance.rows(columns.at):
             self._allow(budget)
             piece = columns.piece(span)
             found += self._delayed(piece)

@@ -7,28 +7,26 @@ KSWIN is left out, as it takes over half a millisecond a record.
 """
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import msgspec
 import numpy as np
-from river import drift
-from river.drift.binary.ddm import DDM
-from river.drift.binary.hddm_a import HDDMA
-from river.drift.binary.hddm_w import HDDMW
 
 from headrace.contracts.events import DriftKind
 from headrace.errors import Unusable
 from services.monitor.domain.drift.alarm import Alarm
 from services.monitor.domain.drift.arrays import pack
 
-DETECTORS: dict[str, Callable[[], Any]] = {
-    "ADWIN": drift.ADWIN,
-    "PageHinkley": drift.PageHinkley,
-    "DDM": DDM,
-    "HDDM_A": HDDMA,
-    "HDDM_W": HDDMW,
+DETECTORS = {
+    "ADWIN": ("river.drift.adwin", "ADWIN"),
+    "PageHinkley": ("river.drift.page_hinkley", "PageHinkley"),
+    "DDM": ("river.drift.binary.ddm", "DDM"),
+    "HDDM_A": ("river.drift.binary.hddm_a", "HDDMA"),
+    "HDDM_W": ("river.drift.binary.hddm_w", "HDDMW"),
 }
+"""Module and class: imported when one is used, as who names none has no need of River in memory."""
 
 ZERO_ONE = frozenset(("DDM", "HDDM_A", "HDDM_W"))
 """Those that take 0 and 1 only."""
@@ -36,11 +34,11 @@ ZERO_ONE = frozenset(("DDM", "HDDM_A", "HDDM_W"))
 REMEMBERED = 50_000
 """Values a detector has seen at most; then it begins anew."""
 
-
 LARGEST = 1e100
 """Numbers are held within this, so that their squares are numbers, too."""
 
 TRIED = 64
+"""Pairs of a 0 and a 1, to see whether River takes the parameters."""
 
 
 class RiverState(msgspec.Struct):
@@ -123,7 +121,8 @@ class RiverWatch:
             self._see(value)
 
     def _made(self) -> Any:
-        return DETECTORS[self.name](**self._parameters)
+        module, name = DETECTORS[self.name]
+        return getattr(import_module(module), name)(**self._parameters)
 
     def _see(self, value: float) -> None:
         self._detector.update(bool(value) if self.zero_one else value)
