@@ -157,7 +157,6 @@ class LogDetector:
         """See the protocol."""
         read = msgspec.json.decode(state, type=LogState)
         self._allowance.pace = read.pace
-        self._allow(self._allowance.budget)
         self._begin(read.facts)
         self._track, self._begun = read.track, read.begun
         if self._watch is not None and read.watch is not None:
@@ -362,7 +361,6 @@ class PredictionDetector:
         """See the protocol."""
         read = msgspec.json.decode(state, type=PredictionState)
         self._allowance.pace = read.pace
-        self._allow(self._allowance.budget)
         for name, watch in self._roster.resume(read.rows, read.last):
             watch.resume(read.models[name])
 

@@ -358,7 +358,6 @@ class OutcomeDetector:
         """See the protocol."""
         read = msgspec.json.decode(state, type=OutcomeState)
         self._allowance.pace = read.pace
-        self._allow(self._allowance.budget)
         for name, watch in self._roster.resume(read.rows, read.last):
             watch.resume(read.models[name])
         if self._delay is not None and read.delay is not None:

@@ -45,15 +45,15 @@ def of_outcomes(values, tolerance, **more):
     return detect(make(), values, lambda offsets, some: [read_outcomes(offsets, some)], **more)
 
 
-def log(count, a, step=60_000, at=0):
-    """Two numbers and a text; `a` of row and chance."""
+def log(count, a, step=60_000, at=0, slower=10**9):
+    """Two numbers and a text; `a` of row and chance. From row `slower` on the steps are ten times as long."""
     fields = [Field("a", "number"), Field("b", "number"), Field("colour", "string")]
     contract = StreamContract("s", "binary", fields)
     chance = random.Random(3)
     values = [encode(ContractAdopted("c", 0, 1, contract.to_dict()))]
     for row in range(count):
         x = {"a": a(row, chance), "b": chance.gauss(0, 1), "colour": chance.choice(["red", "blue"])}
-        values.append(encode(Observation(f"o{row}", "e", at + step * row, x)))
+        values.append(encode(Observation(f"o{row}", "e", at + step * (row + 9 * max(0, row - slower)), x)))
     return values
 
 
@@ -84,10 +84,11 @@ def test_a_budget_in_days_is_one_in_the_streams_own_records_and_all_partitions()
 def test_days_change_nothing_about_batches_and_restarts():
     """Thresholds change within a batch, as the pace does."""
     tolerance = Tolerance(false_alarm_days=60.0, retrain_labels=300)
-    values = log(6_000, jumps, step=600_000)  # 41 days
+    values = log(6_000, jumps, slower=2_200)  # a week is over at row 2,988, the next one at 3,996
     found, state = of_log(values, tolerance)
-    assert found
-    assert len({one.threshold for one in of_log(values[:1_700], tolerance, batch=100)[0]}) <= 1
+    [drift, *_] = found
+    everything = Tolerance(60 * 2_988 / 7)
+    assert drift.threshold == pytest.approx(of_log(values, everything)[0][0].threshold, rel=0.01)
     for batch, restarts in ((7, False), (6_001, False), (333, True)):
         assert of_log(values, tolerance, batch=batch, restarts=restarts) == (found, state)
     told, held = of_outcomes(outcomes(4_500), tolerance)

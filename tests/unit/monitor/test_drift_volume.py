@@ -34,6 +34,7 @@ def alarms_of(times, lengths=(), watch=None):
         found += watch.update(times[start:end])
         state, watch = restored(watch.state()), VolumeWatch(1e6)
         watch.resume(state)
+        assert msgspec.json.encode(watch.state()) == msgspec.json.encode(state)
     return found, watch.state()
 
 
@@ -50,6 +51,14 @@ def test_days_nights_and_weekends_are_no_drift_and_half_of_everything_is():
     assert alarm.before == pytest.approx(1.0, abs=0.1)
     assert alarm.after == pytest.approx(0.5, abs=0.15)
     assert alarm.evidence >= alarm.threshold == 1e6
+
+
+def test_a_change_is_dated_to_the_first_record_of_a_day():
+    every_ten_minutes = MONDAY + np.arange(0, (WARM + 240) * HOUR_MS, HOUR_MS // 6)
+    twice = every_ten_minutes[-1] + np.arange(HOUR_MS // 6, 3 * DAY_MS, HOUR_MS // 12)
+    [alarm, *_] = alarms_of(np.concatenate([every_ten_minutes, twice]))[0]
+    assert alarm.since == len(every_ten_minutes)
+    assert alarm.index == len(every_ten_minutes) + 24 * 12  # with the first record of the next day
 
 
 def test_a_silence_is_known_with_the_first_record_after_it():
