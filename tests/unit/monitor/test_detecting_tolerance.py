@@ -245,6 +245,16 @@ def test_rivers_detectors_watch_scores_and_fields_too():
     assert {(one.subject, one.method, one.model) for one in moved} == {("score", "PageHinkley", "m")}
 
 
+def test_another_contract_begins_anew_and_what_it_shows_lies_where_it_lies():
+    values = log(4_000, jumps)
+    again = [encode(ContractAdopted("d", 0, 2, msgspec.json.decode(values[0])["contract"]))]
+    everything = [*values[:501], *again, *values[501:]]
+    [drift, *_], state = of_log(everything, Tolerance())
+    assert MOVES < drift.offset < MOVES + 300
+    assert abs(drift.since_offset - MOVES) <= 64
+    assert of_log(everything, Tolerance(), batch=77, restarts=True)[1] == state
+
+
 def test_volume_is_watched_on_the_log_whatever_the_contract():
     """Six weeks of a record in ten minutes, then in twenty; the contract comes again in between."""
     begun = 45 * 144
