@@ -95,9 +95,8 @@ def check(
     with output.waiting("playing the watches over the reference"):
         found = _get(f"/v1/drift/check?{urlencode({'stream': stream, 'partition': partition})}")
     output.answer(found)
-    output.say(
-        f"{stream}/{partition}: at most one false alarm in {count(found['budget_events'])} events is promised"
-    )
+    [(unit, budget)] = found["false_alarms"].items()
+    output.say(f"{stream}/{partition}: at most one false alarm in {count(budget)} {unit} is promised")
     output.table(
         ("what", "reference", "from offset", "promised: 1 in", "measured: 1 in", "exponent", "holds"),
         [

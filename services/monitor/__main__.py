@@ -152,7 +152,7 @@ def _run(settings: MonitorSettings) -> int:
         build_detail_routes(control),
         build_stream_routes(Streaming(control)),
         build_alert_routes(control),
-        build_drift_routes(control, Looks(settings.bootstrap), lambda _: settings.tolerance),
+        build_drift_routes(control, Looks(settings.bootstrap), tolerances.of),
         build_watch_routes(lambda: follower.streams, tolerances, board),
         build_delivery_routes(control, deliverer),
         build_rule_routes(control, lambda rules: rulebook.save(settings.rules_file, rules)),

@@ -16,7 +16,7 @@ from headrace.contracts.statistics import ContractFacts
 from headrace.errors import Transient
 from headrace.web import Problem, require
 from services.monitor.control import ControlPlane
-from services.monitor.domain.finding import Tolerance
+from services.monitor.domain.tolerance import Tolerance
 from services.monitor.domain.why.explanation import Explanation
 from services.monitor.past.drawing import draw
 from services.monitor.past.looks import Looks
@@ -29,9 +29,9 @@ NOTE = (
 
 
 def build_drift_routes(
-    control: ControlPlane, looks: Looks, tolerance: Callable[[str], Tolerance]
+    control: ControlPlane, looks: Looks, tolerance: Callable[[str, int], Tolerance]
 ) -> APIRouter:
-    """Routes over the events of drift that are kept. tolerance: of a stream."""
+    """Routes over the events of drift that are kept. tolerance: of a stream of so many partitions."""
     routes = APIRouter(prefix="/v1/drift", tags=["alerts"], dependencies=[Depends(require("reader"))])
 
     def facts_of(stream: str) -> ContractFacts | None:
@@ -56,9 +56,9 @@ def build_drift_routes(
             "fields": _after_newest(control, stream, partition, "data"),
             "errors": _after_newest(control, stream, partition, "concept"),
         }
-        borne = tolerance(stream)
+        borne = tolerance(stream, facts.partitions)
         found = await asyncio.to_thread(looks.check, stream, partition, facts, borne, since)
-        promised = {"stream": stream, "partition": partition, "budget_events": borne.false_alarm_records}
+        promised = {"stream": stream, "partition": partition, "false_alarms": borne.false_alarms}
         return {**promised, **found, "note": NOTE}
 
     @routes.get("/{id}/why", responses={200: {"content": {SVG: {}}}}, response_model=None)

@@ -53,9 +53,8 @@ def build_watch_routes(streams: Streams, tolerances: Tolerances, board: Watchboa
 
 
 def _said(tolerance: Tolerance) -> dict[str, Any]:
-    days = tolerance.false_alarm_days
     return {
-        "false_alarms": {"events": tolerance.false_alarm_records} if days is None else {"days": days},
+        "false_alarms": tolerance.false_alarms,
         "weights": tolerance.weights,
         "retrain_labels": tolerance.retrain_labels,
         "leave_out": list(tolerance.leave_out),

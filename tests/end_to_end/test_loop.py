@@ -18,9 +18,10 @@ from headrace.contracts.events import DriftDetected, RetrainProposed
 from headrace.contracts.stream import Field, LabelSpec, StreamContract
 from headrace.contracts.topics import DRIFT, OUTCOMES, RETRAINS, topic
 from headrace.kafka.history import KafkaHistory
-from services.monitor.domain.finding import Source, Tolerance
+from services.monitor.domain.finding import Source
 from services.monitor.domain.outcomes import OutcomeDetector
 from services.monitor.domain.reading import read_outcomes
+from services.monitor.domain.tolerance import Tolerance
 from tests.end_to_end.system import System
 from tests.end_to_end.test_any_stream import command
 

@@ -13,13 +13,14 @@ import numpy as np
 from headrace.contracts.statistics import ContractFacts
 from services.monitor.domain.detecting import NUMBERS, TEXTS
 from services.monitor.domain.drift import concept, selfcheck
-from services.monitor.domain.finding import Tolerance, share
+from services.monitor.domain.drift.budget import Budget
+from services.monitor.domain.drift.pace import DAY_MS
+from services.monitor.domain.finding import share
+from services.monitor.domain.tolerance import Tolerance
 from services.monitor.domain.why.stretch import SERVED, Stretch
 
 FEWEST = 512
 """Records of a reference, without which there is nothing to resample."""
-REFERENCE = 2_048
-"""Records that are resampled: what a watch of fields learns before it judges."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -50,42 +51,54 @@ class Check(msgspec.Struct, frozen=True):
 def of_fields(stretch: Stretch, tolerance: Tolerance) -> Check | None:
     """The first observations of a stretch as the reference of its features; None if they are too few."""
     facts = stretch.facts
-    numeric = _features(facts, NUMBERS)
-    categorical = _features(facts, TEXTS)
-    count = min(REFERENCE, len(stretch.offsets))
-    if count < FEWEST or not (numeric or categorical):
+    numeric, categorical = (
+        [name for name in _features(facts, kinds) if name not in tolerance.leave_out]
+        for kinds in (NUMBERS, TEXTS)
+    )
+    count = min(tolerance.reference.records, len(stretch.offsets))
+    if count < FEWEST or not (numeric or categorical) or not tolerance.watches("data"):
         return None
     columns = {name: stretch.numbers.get(name, np.full(count, np.nan))[:count] for name in numeric}
     texts = {
         name: np.array(list(stretch.texts.get(name, [None] * count))[:count], object) for name in categorical
     }
-    budget = share(tolerance.budget, "data", {"": 1.0})[""]
+    budget = share(_budget(stretch, tolerance), "data", {"": 1.0})[""]
     measured = selfcheck.of_fields({**columns, **texts}, numeric, categorical, budget)
-    return _check("fields", "", stretch.offsets[:count].tolist(), measured)
+    return _check("fields", "", stretch.offsets[:count].tolist(), measured, tolerance.reference.records)
 
 
 def of_errors(stretch: Stretch, tolerance: Tolerance) -> Check | None:
     """The first outcomes of who answered last, as the reference of its errors; None if they are too few."""
     model = next((name for name in reversed(stretch.top) if name), SERVED)
     wrong = stretch.voices[model].wrong if model in stretch.voices else np.empty(0)
-    known = np.flatnonzero(np.isfinite(wrong))[:REFERENCE]
-    if stretch.facts.task == "regression" or len(known) < FEWEST:
+    known = np.flatnonzero(np.isfinite(wrong))[: tolerance.reference.records]
+    if stretch.facts.task == "regression" or len(known) < FEWEST or not tolerance.watches("concept"):
         return None
-    budget = share(tolerance.budget, "concept", concept.WEIGHTS[stretch.facts.task])["error"]
+    budget = share(_budget(stretch, tolerance), "concept", concept.WEIGHTS[stretch.facts.task])["error"]
     measured = selfcheck.of_signal(wrong[known].astype(np.uint8).tobytes(), budget)
-    return _check("errors", model, stretch.offsets[known].tolist(), measured)
+    return _check("errors", model, stretch.offsets[known].tolist(), measured, tolerance.reference.records)
 
 
 def _features(facts: ContractFacts, kinds: tuple[str, ...]) -> list[str]:
     return [name for name in facts.fields if facts.types[name] in kinds]
 
 
+def _budget(stretch: Stretch, tolerance: Tolerance) -> Budget:
+    """One in days is taken at the pace of the stretch."""
+    passed = int(stretch.at[-1] - stretch.at[0])
+    return tolerance.budget(len(stretch.at) * DAY_MS / passed if passed > 0 else None)
+
+
 def _check(
-    what: Literal["fields", "errors"], model: str, offsets: list[int], found: selfcheck.Measured
+    what: Literal["fields", "errors"],
+    model: str,
+    offsets: list[int],
+    found: selfcheck.Measured,
+    needed: int,
 ) -> Check:
     measured = found.measured if np.isfinite(found.measured) else None
     return Check(
-        what, model, len(offsets), REFERENCE, offsets[0], offsets[-1], found.budget, measured,
+        what, model, len(offsets), needed, offsets[0], offsets[-1], found.budget, measured,
         measured is None or measured >= found.budget, found.exponent, found.extrapolated, found.records,
         found.thresholds, found.alarms,
     )  # fmt: skip

@@ -95,6 +95,12 @@ class Tolerance(msgspec.Struct, frozen=True):
             return Budget(self.false_alarm_records, self.weights)
         return Budget(max(1.0, self.false_alarm_days * self.partitions * per_day), self.weights)
 
+    @property
+    def false_alarms(self) -> dict[str, float]:
+        """As a person says it: at most one in so many `events` of the stream, or `days`."""
+        days = self.false_alarm_days
+        return {"events": self.false_alarm_records} if days is None else {"days": days}
+
     def watches(self, kind: DriftKind) -> bool:
         """Whether a kind has a share of the budget."""
         return self.weights.get(kind, 0.0) > 0

@@ -19,7 +19,7 @@ from headrace.contracts.topics import LOG, topic
 from headrace.errors import HeadraceError
 from headrace.kafka.history import KafkaHistory
 from services.monitor.domain import checking
-from services.monitor.domain.finding import Tolerance
+from services.monitor.domain.tolerance import Tolerance
 from services.monitor.domain.why.explanation import explain
 from services.monitor.past import reading
 

@@ -18,7 +18,7 @@ import structlog
 from headrace.contracts.events import DriftDetected
 from headrace.contracts.statistics import ContractFacts
 from headrace.errors import Transient, Unusable
-from services.monitor.domain.finding import Tolerance
+from services.monitor.domain.tolerance import Tolerance
 from services.monitor.domain.why.explanation import Explanation
 
 log = structlog.get_logger("headrace.monitor.past")

@@ -14,7 +14,8 @@ DRIFT = {
     "model": "lr", "version": 1, "before": 0.1, "after": 0.4, "since_at": 1_800_000,
 }  # fmt: skip
 CHECK = {
-    "stream": "s", "partition": 0, "budget_events": 100_000, "cpu_seconds": 2.5, "note": "It is its own reference.",
+    "stream": "s", "partition": 0, "false_alarms": {"events": 100_000}, "cpu_seconds": 2.5,
+    "note": "It is its own reference.",
     "checks": [
         {
             "what": "errors", "model": "lr@1", "records": 2_048, "needed": 2_048, "first_offset": 7, "last_offset": 99,

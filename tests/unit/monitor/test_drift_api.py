@@ -17,7 +17,7 @@ from headrace.memory.history import MemoryHistory
 from headrace.web import create_app
 from services.monitor.domain import checking
 from services.monitor.domain.columns import TEXT_LENGTH
-from services.monitor.domain.finding import Tolerance
+from services.monitor.domain.tolerance import Tolerance
 from services.monitor.drift_api import build_drift_routes
 from services.monitor.past import looks as looking
 from services.monitor.past import reading
@@ -99,7 +99,7 @@ def ask(looks, tmp_path):
     secret = keys.create(tmp_path / "keys.json", "reader", "reader")
     other = keys.create(tmp_path / "keys.json", "producer", "producer")
     app = create_app(service="monitor", keys=KeyRing.load(tmp_path / "keys.json"), ready=dict)
-    app.include_router(build_drift_routes(plane, looks, lambda _: Tolerance(50_000)))
+    app.include_router(build_drift_routes(plane, looks, lambda _stream, _partitions: Tolerance(50_000)))
     client = TestClient(app)
 
     def asked(path, status=200, role="reader", **headers):
@@ -134,7 +134,7 @@ def test_what_lies_beyond_the_like_alarms_before_and_after_is_not_read(ask, look
 def test_a_check_is_told_where_the_references_began(ask, looks):
     answer = ask("/v1/drift/check?stream=s").json()
     assert looks.asked[0]["since"] == {"fields": 251, "errors": 1_001}
-    assert (answer["budget_events"], answer["cpu_seconds"]) == (50_000, 0.5)
+    assert (answer["false_alarms"]["events"], answer["cpu_seconds"]) == (50_000, 0.5)
     assert "cannot be checked" in answer["note"]
     ask("/v1/drift/check?stream=nobody", status=404)
     ask("/v1/drift/check?stream=s&partition=1", status=404)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import Unusable
 from services.monitor.domain.drift.budget import Budget
-from services.monitor.domain.drift.positions import KEPT, Positions
+from services.monitor.domain.drift.positions import KEPT, NEWEST, STRIDE, Positions
 from services.monitor.domain.drift.selfcheck import measure
 
 weights = st.floats(0.01, 100)
@@ -59,8 +59,11 @@ def test_positions_are_bounded_and_the_same_in_one_piece_or_many(lengths, asked)
     assert whole == pieces
     assert whole.count == len(everything)
     assert len(whole.places) <= KEPT
-    if asked < len(everything):
-        assert asked - whole.stride < whole.of(asked) // 3 <= asked
+    assert len(whole.newest) <= NEWEST
+    for count in (asked, len(everything) - 1 - asked % 5_000):
+        if 0 <= count < len(everything):
+            stride = STRIDE if count >= len(everything) - 5_000 else whole.stride
+            assert count - stride < whole.of(count) // 3 <= count
 
 
 def test_a_rate_is_followed_from_thresholds_that_alarm_to_one_that_does_not():
