@@ -29,20 +29,6 @@ SLOT = "headrace.fold.slot:ModelSlot"
 HOST = "headrace.memory.host:MemoryHost"
 
 MUTANTS = (
-    Mutant(
-        "an observation judges itself",
-        "headrace.fold.outliers:Outliers.mark",
-        "prediction.anomaly = score = float(trees.score_one(places))",
-        "trees.learn_one(places)\n            prediction.anomaly = score = float(trees.score_one(places))",
-        "I5",
-    ),
-    Mutant(
-        "flags forgotten at another version",
-        "headrace.fold.shard:Shard._apply",
-        "watching(self.contract, self._outliers)",
-        "watching(self.contract, None)",
-        "I5",
-    ),
     Mutant("no dedupe", f"{SHARD}._observe", "if identity in self._known:", "if False:", "I1"),
     Mutant(
         "learns an early label before it predicts",
@@ -113,6 +99,20 @@ MUTANTS = (
         "if control.id in self._controls:",
         "if False:",
         "I3 I5 I8",
+    ),
+    Mutant(
+        "an observation judges itself",
+        "headrace.fold.outliers:Outliers.mark",
+        "prediction.anomaly = score = float(trees.score_one(places))",
+        "trees.learn_one(places)\n            prediction.anomaly = score = float(trees.score_one(places))",
+        "I5",
+    ),
+    Mutant(
+        "flags forgotten at another version",
+        "headrace.fold.shard:Shard._apply",
+        "watching(self.contract, self._outliers)",
+        "watching(self.contract, None)",
+        "I5",
     ),
     Mutant("a frozen model learns", f"{SLOT}.settle", "if self.frozen:", "if False:", "I5"),
     Mutant("a model is left half taught", f"{SLOT}.settle", "self._restore()", "pass", "I4 I5 I6"),
