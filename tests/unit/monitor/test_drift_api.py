@@ -17,6 +17,8 @@ from headrace.memory.history import MemoryHistory
 from headrace.web import create_app
 from services.monitor.domain import checking
 from services.monitor.domain.columns import TEXT_LENGTH
+from services.monitor.domain.drift.budget import WEIGHTS
+from services.monitor.domain.drift.pace import DAY_MS
 from services.monitor.domain.tolerance import Tolerance
 from services.monitor.drift_api import build_drift_routes
 from services.monitor.past import looks as looking
@@ -282,12 +284,16 @@ def test_budgets_are_measured_on_the_reference_for_fields_and_errors():
     fields = checking.of_fields(stretch, Tolerance(1_000))
     errors = checking.of_errors(stretch, Tolerance(1_000))
     assert (fields.what, fields.records, fields.first_offset) == ("fields", 2_048, 1)
-    assert fields.promised == pytest.approx(1_000 * 10.5 / 3)
+    assert fields.promised == pytest.approx(1_000 * sum(WEIGHTS.values()) / WEIGHTS["data"])
     assert (errors.model, errors.records) == ("lr@1", 2_048)
-    assert errors.promised == pytest.approx(1_000 * 10.5 / 4 * 2)
+    assert errors.promised == pytest.approx(1_000 * sum(WEIGHTS.values()) / WEIGHTS["concept"] * 2)
     assert errors.kept
     assert errors.measured > errors.promised
     assert sum(errors.alarms) > 0
+    in_days = checking.of_fields(stretch, Tolerance(false_alarm_days=30.0))
+    pace = len(stretch.at) * DAY_MS / (stretch.at[-1] - stretch.at[0])
+    assert in_days.promised == pytest.approx(fields.promised / 1_000 * 30.0 * pace)
+    assert checking.of_fields(stretch, Tolerance(weights={**WEIGHTS, "data": 0.0})) is None
     few = World(before=200, after=100).stretch()
     assert checking.of_fields(few, Tolerance()) is None
     assert checking.of_errors(few, Tolerance()) is None
