@@ -136,9 +136,8 @@ class Proposing:
                     raise
                 except (HeadraceError, Absent) as reason:
                     row = self.store.get(row.stream, row.number)
-                    if row.waiting and isinstance(
-                        self.store.next(row), Begin
-                    ):  # nobody was faster: it is its own fault
+                    nobody_was_faster = row.waiting and isinstance(self.store.next(row), Begin)
+                    if nobody_was_faster:
                         self._pass_over(row, f"it could not begin: {reason}")
             case PassOver(says):
                 self._pass_over(row, says)
