@@ -20,8 +20,10 @@ from headrace.kafka.host import HostSettings, KafkaHost
 from headrace.kafka.producer import LogProducer
 from headrace.kafka.transactions import Transactions
 from headrace.processor import Batch, Outputs
+from services.monitor.domain.tolerance import Tolerances
 from services.monitor.host import build_host as monitor_host
 from services.monitor.settings import MonitorSettings
+from services.monitor.watchboard import Watchboard
 from services.registry.registry import Registry
 from services.scoring.agents import build_host as scoring_host
 from services.scoring.settings import ScoringSettings
@@ -158,7 +160,7 @@ def test_a_follower_that_has_died_ends_the_service(
         running = Running(scoring_host(scoring, follower))
     else:
         monitor = MonitorSettings(bootstrap=kafka, home=tmp_path, instance=fresh_name, window_seconds=3601)
-        running = Running(monitor_host(monitor, follower, lambda *_: None))
+        running = Running(monitor_host(monitor, follower, Tolerances(), Watchboard(), lambda *_: None))
     assert not running.ended(1.0)
     follower.refusing = True
     producer = LogProducer(kafka, client_id="registry")
