@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import Unusable
+from services.monitor.domain.drift import positions
 from services.monitor.domain.drift.budget import Budget
-from services.monitor.domain.drift.positions import KEPT, NEWEST, STRIDE, Positions
+from services.monitor.domain.drift.positions import KEPT, STRIDES, Positions
 from services.monitor.domain.drift.selfcheck import measure
 
 weights = st.floats(0.01, 100)
@@ -58,12 +59,21 @@ def test_positions_are_bounded_and_the_same_in_one_piece_or_many(lengths, asked)
         start += length
     assert whole == pieces
     assert whole.count == len(everything)
-    assert len(whole.places) <= KEPT
-    assert len(whole.newest) <= NEWEST
+    assert [len(places) for places in whole.levels] <= list(KEPT)
     for count in (asked, len(everything) - 1 - asked % 5_000):
         if 0 <= count < len(everything):
-            stride = STRIDE if count >= len(everything) - 5_000 else whole.stride
+            ago = len(everything) - count
+            stride = next(one for one, kept in zip(STRIDES, KEPT, strict=True) if ago <= one * (kept - 1))
             assert count - stride < whole.of(count) // 3 <= count
+
+
+def test_what_is_too_long_ago_is_the_first_place_that_is_known(monkeypatch):
+    assert Positions().of(0) == -1
+    monkeypatch.setattr(positions, "KEPT", (2, 2, 2, 2, 2))
+    held = Positions()
+    held.extend(list(range(3 * STRIDES[-1])))
+    assert held.of(0) == STRIDES[-1]
+    assert held.of(held.count + 5) == held.count - STRIDES[0]
 
 
 def test_a_rate_is_followed_from_thresholds_that_alarm_to_one_that_does_not():

@@ -1,58 +1,48 @@
-"""Which record of the stream was the n-th that a watch saw: bounded, exact for the newest, coarser for what is older.
+"""Which record of the stream was the n-th that a watch saw: bounded, fine for the newest, coarser the longer ago.
 
-A change is dated after it happened: most by a few thousand records at most, so every `STRIDE`-th of the newest is kept;
-of those before, fewer and fewer: when there are too many, every other one is dropped and the stride doubles. What the
-places are (an index, an offset, a time) is the caller's.
+A change is dated after it happened: most by a few thousand records at most, those of volume by weeks. So places are
+kept at several strides, of each the newest. What the places are (an index, an offset, a time) is the caller's.
 """
 
 import msgspec
 
-STRIDE = 8
-NEWEST = 1_024
-AGED = 384
-"""Of the newest that grow old at a time: at least 5,120 records lie among those that do not."""
-KEPT = 512
+STRIDES = (8, 128, 2_048, 32_768, 524_288)
+KEPT = (640, 128, 128, 128, 128)
+"""Places at each stride: the newest 5,120 records are known to 8, the newest 16,384 to 128, and so on."""
 
 
 class Positions(msgspec.Struct):
-    """Places by count; at most NEWEST of the newest and KEPT of those before. aged: how many left the newest so far."""
+    """Places by count. levels: by stride, the newest of those at its multiples."""
 
     count: int = 0
-    newest: list[int] = []
-    aged: int = 0
-    stride: int = STRIDE
-    places: list[int] = []
+    levels: list[list[int]] = msgspec.field(default_factory=lambda: [[] for _ in STRIDES])
 
     def add(self, place: int) -> None:
         """Note where the next record is."""
-        if self.count % STRIDE == 0:
-            if len(self.newest) == NEWEST:
-                self._age()
-            self.newest.append(place)
+        for stride, kept, places in zip(STRIDES, KEPT, self.levels, strict=True):
+            if self.count % stride:
+                break
+            if len(places) == kept:
+                del places[0]
+            places.append(place)
         self.count += 1
 
     def extend(self, places: list[int]) -> None:
         """Note where the next records are, in order."""
         end = self.count + len(places)
-        for at in range(-self.count % STRIDE, len(places), STRIDE):
-            self.count += -self.count % STRIDE
+        for at in range(-self.count % STRIDES[0], len(places), STRIDES[0]):
+            self.count += -self.count % STRIDES[0]
             self.add(places[at])
         self.count = end
 
     def of(self, count: int) -> int:
-        """The place of the last noted record at or before the one numbered `count` (from 0); -1 if there is none."""
-        at = count // STRIDE - self.aged
-        if at >= 0 or not self.places:
-            return self.newest[min(max(at, 0), len(self.newest) - 1)] if self.newest else -1
-        return self.places[min(count // self.stride, len(self.places) - 1)]
+        """The place of the last noted record at or before the one numbered `count` (from 0); -1 if there is none.
 
-    def _age(self) -> None:
-        for place in self.newest[:AGED]:
-            if self.aged * STRIDE % self.stride == 0:
-                if len(self.places) == KEPT:
-                    self.places = self.places[::2]
-                    self.stride *= 2
-                if self.aged * STRIDE % self.stride == 0:
-                    self.places.append(place)
-            self.aged += 1
-        del self.newest[:AGED]
+        Of one that is too long ago: the first that is known.
+        """
+        count = min(count, self.count - 1)
+        for stride, places in zip(STRIDES, self.levels, strict=True):
+            first = (self.count - 1) // stride - len(places) + 1
+            if places and count // stride >= first:
+                return places[count // stride - first]
+        return self.levels[-1][0] if self.count else -1
