@@ -240,7 +240,7 @@ def test_tables_and_alerts_equal_a_dumb_count_although_the_monitor_is_killed(kaf
     last = min(run[-1].at for run in kinds["outcomes"])
     told = expected_alerts(expected, "lr", 0.7, 0.75, 2, 100, last - 600_000)
     assert [state for _, state in told] == ["firing", "resolved"]
-    monitor.until("/v1/alerts", lambda answer: len(answer["alerts"]) >= len(told))
+    monitor.until(f"/v1/alerts?stream={stream}", lambda answer: len(answer["alerts"]) >= len(told))
     alerts = monitor.ask(f"/v1/alerts?stream={stream}")["alerts"]
     assert [(alert["at"], alert["state"]) for alert in reversed(alerts)] == told
     assert monitor.stop() == 0
