@@ -332,3 +332,21 @@ def test_labels_that_came_to_be_others_are_a_column_that_moved():
     positive = next(one for one in label.histogram if one.name == "true")
     assert positive.before / World.before == pytest.approx(0.2, abs=0.03)
     assert positive.after / World.after == pytest.approx(0.6, abs=0.05)
+
+
+def test_numbers_that_lie_close_together_have_cells_of_their_own():
+    class Pressure(World):
+        def spoil(self, row, x):
+            return x | {"distance": 101_300.0 + round(x["distance"], 1)}
+
+        def error(self, row, x, model):
+            return 0.4 if self.moved(row) and x["distance"] > 101_300.5 else 0.1
+
+    found = Pressure().why()
+    assert msgspec.json.decode(msgspec.json.encode(found), type=Explanation) == found
+    split = next(one for one in found.loss.splits if one.field == "distance")
+    assert split.shifted + split.worse == pytest.approx(found.loss.change.change)
+    cells = [part.cell for part in found.loss.parts if part.field == "distance"]
+    assert cells
+    assert len(set(cells)) == len(cells)
+    assert all(cell.startswith("[10130") and cell > "[101300.5" for cell in cells)

@@ -46,11 +46,13 @@ def sort_numbers(values: Floats, after: NDArray[np.bool_]) -> Sorted:
     finite = values[np.isfinite(values)]
     if known and len(finite):
         middles[0], middles[cells.ABOVE :] = min(finite.min(), known[0]), max(finite.max(), known[-1])
+        most = float(before[np.isfinite(before)].max())
+        digits = _telling_apart([*known[:-1], most])
         for place in range(1, cells.ABOVE):
             low, high = known[min(place, len(known)) - 1], known[min(place, len(known) - 1)]
             middles[place] = (low + high) / 2
-            upto = f"{high:.4g})" if place < len(known) - 1 else f"{before[np.isfinite(before)].max():.4g}]"
-            names[place] = f"[{low:.4g}, {upto}"
+            upto = f"{high:.{digits}g})" if place < len(known) - 1 else f"{most:.{digits}g}]"
+            names[place] = f"[{low:.{digits}g}, {upto}"
     return Sorted(codes, names, middles)
 
 
@@ -72,14 +74,25 @@ def gathered(one: Sorted, kept: NDArray[np.bool_]) -> Sorted:
     """Without empty cells, and with small ones put together; kept: the records that count."""
     codes = one.codes[kept]
     counts = np.bincount(codes, minlength=len(one.names))
-    large = [place for place in range(len(one.names)) if counts[place] >= FEWEST]
-    twice = [place for place in large if one.names[place] == OUTSIDE]  # below and above are one
-    names = [one.names[place] for place in large if place not in twice[1:]]
-    to = np.full(len(one.names), len(names))
-    for place in large:
-        to[place] = names.index(one.names[place])
-    found = to[codes]
-    return Sorted(found, [*names, REST] if (found == len(names)).any() else names)
+    names: list[str] = []
+    to = np.full(len(one.names), -1)
+    for place in np.flatnonzero(counts >= FEWEST).tolist():
+        name = one.names[place]
+        if name != OUTSIDE or name not in names:  # below and above are one
+            names.append(name)
+        to[place] = names.index(OUTSIDE) if name == OUTSIDE else len(names) - 1
+    if (to[codes] < 0).any():
+        names.append(REST)
+    to[to < 0] = len(names) - 1
+    return Sorted(to[codes], names)
+
+
+def _telling_apart(edges: Sequence[float]) -> int:
+    """How many digits it takes to tell numbers apart in writing, 4 at least."""
+    different = len(set(edges))
+    return next(
+        (digits for digits in range(4, 17) if len({f"{edge:.{digits}g}" for edge in edges}) == different), 17
+    )
 
 
 def share(codes: Codes, chosen: NDArray[np.bool_], wanted: Sequence[int]) -> float:
