@@ -350,3 +350,22 @@ def test_numbers_that_lie_close_together_have_cells_of_their_own():
     assert cells
     assert len(set(cells)) == len(cells)
     assert all(cell.startswith("[10130") and cell > "[101300.5" for cell in cells)
+
+
+@pytest.mark.parametrize("level", [1.0, 2.0])
+def test_a_slow_field_is_not_broken_for_being_elsewhere_than_in_a_short_past(level):
+    class Weather(World):
+        """It stays about where it is for the whole time before."""
+
+        def spoil(self, row, x):
+            slow = sum(self.chance.random() for _ in range(4)) / 40 + row // 40 % 7 / 10
+            return x | {"distance": slow + (level if self.moved(row) else 0.0)}
+
+    found = Weather(before=900, after=700).why()
+    assert [one.broken for one in found.columns if one.name == "distance"] == [""]
+    assert [one.broken for one in Weather(before=900, after=700, spoil=broken).why().columns if one.broken]
+
+
+def broken(row, x):
+    """A number that goes nowhere near where it was."""
+    return x | {"distance": row // 40 % 7 / 10 + (100.0 if row >= 900 else 0.0)}

@@ -34,6 +34,11 @@ NOTABLE: dict[Broken, float] = {"missing": 0.005, "outside": 0.02, "unseen": 0.0
 """Shares below which it is not called broken, however sure it is that they grew."""
 CLEARLY = 0.25
 """Of the range of what was before: so far beyond it a number is not just a large one."""
+INDEPENDENT = 64.0
+ELSEWHERE = 3.0
+"""If what was before is worth fewer independent records (a day of weather), it does not show what the field does: it is
+not stuck then, and only a number that lies so many times the whole range beyond is outside.
+"""
 STUCK = 0.99
 """Share of one value, of what had many, with which a field is stuck."""
 
@@ -174,14 +179,15 @@ def _broken(
     gone = first.shares[cells.MISSING], second.shares[cells.MISSING]
     if _grew(*gone, sides, dispersion, far) and gone[1] - gone[0] > NOTABLE["missing"]:
         return "missing"
-    kind, before, now = _new_values(column, one, sides, after)
+    kind, before, now = _new_values(column, one, sides, dispersion, after)
     if now - before > NOTABLE[kind] and _grew(before, now, sides, dispersion, far):
         return kind
-    return "stuck" if _stuck(column, after) else ""
+    shown = first.total >= INDEPENDENT * dispersion
+    return "stuck" if shown and _stuck(column, after) else ""
 
 
 def _new_values(
-    column: Column, one: Sorted, sides: tuple[Side, Side], after: Flags
+    column: Column, one: Sorted, sides: tuple[Side, Side], dispersion: float, after: Flags
 ) -> tuple[Broken, float, float]:
     """What it is to have values that never were; the share that is expected, and the share that there is."""
     first, second = sides
@@ -198,10 +204,13 @@ def _new_values(
         return "unseen", max(expected, habit), _new(one, second)
     expected = 2 / (first.total + 1)
     beyond = _beyond(column.numbers[earlier], column.numbers[later], CLEARLY)
+    known, now = column.numbers[:cut], column.numbers[cut:]
+    if first.total < INDEPENDENT * dispersion:
+        return "outside", expected, _beyond(known, now[:cut], ELSEWHERE)
     if beyond <= NOTABLE["outside"]:
-        return "outside", max(expected, beyond), _beyond(column.numbers[:cut], column.numbers[cut:], CLEARLY)
+        return "outside", max(expected, beyond), _beyond(known, now, CLEARLY)
     # It moves on by habit: in as many records, it comes no further than it has come.
-    return "outside", expected, _beyond(column.numbers[:cut], column.numbers[cut : 2 * cut], 1.0)
+    return "outside", expected, _beyond(known, now[:cut], 1.0)
 
 
 def _beyond(known: Floats, values: Floats, ranges: float) -> float:
