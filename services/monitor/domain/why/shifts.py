@@ -204,13 +204,13 @@ def _new_values(
         return "unseen", max(expected, habit), _new(one, second)
     expected = 2 / (first.total + 1)
     beyond = _beyond(column.numbers[earlier], column.numbers[later], CLEARLY)
-    known, now = column.numbers[:cut], column.numbers[cut:]
+    past, now = column.numbers[:cut], column.numbers[cut:]
     if first.total < INDEPENDENT * dispersion:
-        return "outside", expected, _beyond(known, now[:cut], ELSEWHERE)
+        return "outside", expected, _beyond(past, now[:cut], ELSEWHERE)
     if beyond <= NOTABLE["outside"]:
-        return "outside", max(expected, beyond), _beyond(known, now, CLEARLY)
+        return "outside", max(expected, beyond), _beyond(past, now, CLEARLY)
     # It moves on by habit: in as many records, it comes no further than it has come.
-    return "outside", expected, _beyond(known, now[:cut], 1.0)
+    return "outside", expected, _beyond(past, now[:cut], 1.0)
 
 
 def _beyond(known: Floats, values: Floats, ranges: float) -> float:
