@@ -2,17 +2,16 @@
 
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 from uuid import uuid4
 
 import typer
 import yaml
 
-from headrace.cli.common import Json, client_of
+from headrace.cli.common import SHORT, Json, ask_monitor, client_of, one_of, query, time_of
 from headrace.cli.home import Home
 from headrace.cli.output import Output, count, guarded
 from headrace.client import calls
-from headrace.contracts.times import to_text
 from headrace.errors import Unusable
 
 alerts_app = typer.Typer(help="Alerts: what fires, who has seen it, whom it reaches.", no_args_is_help=True)
@@ -20,7 +19,6 @@ alerts_app = typer.Typer(help="Alerts: what fires, who has seen it, whom it reac
 StreamOption = Annotated[str, typer.Option(help="Only of this stream.")]
 AlertArgument = Annotated[str, typer.Argument(help="Its id, or the beginning of it.")]
 Why = Annotated[str, typer.Option(help="Why, for others.")]
-SHORT = 12
 
 
 @alerts_app.command("list")
@@ -33,14 +31,14 @@ def list_alerts(
 ) -> None:
     """List alerts and where each stands, newest first."""
     output = Output(as_json)
-    found = _get(f"/v1/alerts/current?{_query(stream=stream, state=state, limit=most)}")
+    found = ask_monitor(f"/v1/alerts/current?{query(stream=stream, state=state, limit=most)}")
     output.answer(found)
     columns = ("id", "at", "state", "severity", "stream", "model", "rule", "what")
     output.table(
         columns,
         [
             [
-                alert["id"][:SHORT], _time(alert["at"]), alert["state"], alert["severity"], alert["stream"],
+                alert["id"][:SHORT], time_of(alert["at"]), alert["state"], alert["severity"], alert["stream"],
                 alert["model"] or "-", alert["rule"], alert["reason"],
             ]
             for alert in found["alerts"]
@@ -54,15 +52,15 @@ def show(alert: AlertArgument, as_json: Json = False) -> None:
     """Show one alert with every step of its life, and whom it reached."""
     output = Output(as_json)
     whole = _id(alert)
-    found = _get(f"/v1/alerts/current/{quote(whole, safe='')}")
-    found["deliveries"] = _get(f"/v1/deliveries?{_query(alert=whole, limit=100)}")["deliveries"]
+    found = ask_monitor(f"/v1/alerts/current/{quote(whole, safe='')}")
+    found["deliveries"] = ask_monitor(f"/v1/deliveries?{query(alert=whole, limit=100)}")["deliveries"]
     output.answer(found)
     output.say(f"{found['id']}: {found['state']}, {found['severity']}")
     output.say(found["reason"])
     output.table(
         ("told", "step", "severity", "by", "why"),
         [
-            [_time(step["told_at"]), step["state"], step["severity"], step["by"] or "-", step["why"] or "-"]
+            [time_of(step["told_at"]), step["state"], step["severity"], step["by"] or "-", step["why"] or "-"]
             for step in found["steps"]
         ],
     )
@@ -109,7 +107,7 @@ def mute(
         raise Unusable("say which alerts: --rule, --stream, --model, --kind")
     made = _send(calls.mute_alerts(about, int(seconds(lasting)), why, id=uuid4().hex))
     output.answer(made)
-    output.say(f"muted until {_time(made['until'])}")
+    output.say(f"muted until {time_of(made['until'])}")
     output.next(f"headrace alert unmute {made['id'][:SHORT]}    ends it before its time")
 
 
@@ -118,7 +116,7 @@ def mute(
 def mutes(as_json: Json = False) -> None:
     """List the mutes in force."""
     output = Output(as_json)
-    found = _get("/v1/mutes")
+    found = ask_monitor("/v1/mutes")
     output.answer(found)
     names = ("rule", "stream", "model", "kind")
     output.table(
@@ -126,7 +124,7 @@ def mutes(as_json: Json = False) -> None:
         [
             [
                 one["id"][:SHORT],
-                _time(one["until"]),
+                time_of(one["until"]),
                 *(one[name] or "-" for name in names),
                 one["by"],
                 one["why"] or "-",
@@ -144,7 +142,7 @@ def unmute(
     """End a mute before its time."""
     output = Output(as_json)
     ended = _send(
-        calls.unmute_alerts(_one_of(mute, [one["id"] for one in _get("/v1/mutes")["mutes"]], "mute"))
+        calls.unmute_alerts(one_of(mute, [one["id"] for one in ask_monitor("/v1/mutes")["mutes"]], "mute"))
     )
     output.answer(ended)
     output.say(f"{ended['id'][:SHORT]} has ended")
@@ -155,7 +153,7 @@ def unmute(
 def rules(as_json: Json = False) -> None:
     """List the rules in force."""
     output = Output(as_json)
-    found = _get("/v1/rules")
+    found = ask_monitor("/v1/rules")
     output.answer(found)
     output.table(
         ("rule", "stream", "severity", "fires when"),
@@ -184,7 +182,7 @@ def channels(
             raise typer.Exit(1)
         output.say(f"{test} was reached")
         return
-    found = _get("/v1/channels")
+    found = ask_monitor("/v1/channels")
     output.answer(found)
     columns = ("name", "sort", "host", "severity", "group", "waiting")
     output.table(
@@ -206,7 +204,7 @@ def deliveries(
 ) -> None:
     """List what was told to whom, newest first."""
     output = Output(as_json)
-    found = _get(f"/v1/deliveries?{_query(channel=channel, status=status, limit=most)}")
+    found = ask_monitor(f"/v1/deliveries?{query(channel=channel, status=status, limit=most)}")
     output.answer(found)
     _deliveries(output, found["deliveries"])
 
@@ -243,7 +241,7 @@ def try_rule(  # noqa: PLR0913, PLR0917  # one option each
     found = _send(calls.try_rule(document, start, end))
     output.answer(found)
     what = "event(s) of drift" if document.get("drift") else "window(s)"
-    since = "" if found["kept_from"] is None else f" since {_time(found['kept_from'])}"
+    since = "" if found["kept_from"] is None else f" since {time_of(found['kept_from'])}"
     output.say(
         f"fired {count(found['fired'])} time(s), ended {count(found['resolved'])}: {count(found['looked_at'])} {what}"
         f"{since}, {count(found['judged'])} judged"
@@ -253,7 +251,7 @@ def try_rule(  # noqa: PLR0913, PLR0917  # one option each
             ("at", "state", "stream", "model", "value", "what"),
             [
                 [
-                    _time(one["at"]),
+                    time_of(one["at"]),
                     one["state"],
                     one["stream"],
                     one["model"] or "-",
@@ -265,32 +263,14 @@ def try_rule(  # noqa: PLR0913, PLR0917  # one option each
         )
 
 
-def _get(path: str) -> Any:
-    with client_of(Home.from_environment()) as client:
-        return client.get("monitor", path)
-
-
 def _send(call: calls.Call) -> Any:
     with client_of(Home.from_environment()) as client:
         return client.send(call)
 
 
-def _query(**given: str | int) -> str:
-    return urlencode({name: value for name, value in given.items() if value != ""})
-
-
 def _id(text: str) -> str:
-    ids = [alert["id"] for alert in _get("/v1/alerts/current?limit=1000")["alerts"]]
-    return _one_of(text, ids, "alert")
-
-
-def _one_of(text: str, ids: list[str], what: str) -> str:
-    found = [known for known in ids if known.startswith(text)]
-    if len(found) != 1 and text not in found:
-        raise Unusable(
-            f"there is no {what} {text}" if not found else f"{len(found)} of them begin with {text}"
-        )
-    return text if text in found else found[0]
+    ids = [alert["id"] for alert in ask_monitor("/v1/alerts/current?limit=1000")["alerts"]]
+    return one_of(text, ids, "alert")
 
 
 def _rule_of(file: Path, name: str) -> dict[str, Any]:
@@ -317,12 +297,5 @@ def _deliveries(output: Output, found: list[dict[str, Any]]) -> None:
     columns = ("channel", "alert", "state", "status", "attempts", "error")
     rows = [{**one, "alert": one["alert"][:SHORT], "error": one["error"] or "-"} for one in found]
     output.table(
-        ("changed", *columns), [[_time(row["changed"]), *(row[name] for name in columns)] for row in rows]
+        ("changed", *columns), [[time_of(row["changed"]), *(row[name] for name in columns)] for row in rows]
     )
-
-
-def _time(ms: int) -> str:
-    try:
-        return to_text(ms // 1000 * 1000)
-    except OverflowError:
-        return str(ms)

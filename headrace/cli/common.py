@@ -1,11 +1,14 @@
 """What every command begins with: the options they share, the client, the address of the broker."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlencode
 
 import typer
 
 from headrace.cli.home import Home
 from headrace.client import Client, calls
+from headrace.contracts.times import to_text
 from headrace.errors import Unusable
 
 if TYPE_CHECKING:
@@ -16,6 +19,8 @@ Data = Annotated[
     bool, typer.Option("--data", help="Also read what was learnt: sources, quality, rejected share.")
 ]
 Reason = Annotated[str, typer.Option(help="Why, for the audit trail.")]
+SHORT = 12
+"""Characters of an id that are shown."""
 
 
 def versioned(text: str) -> tuple[str, int | None]:
@@ -32,6 +37,35 @@ def client_of(home: Home) -> Client:
     if not key:
         raise Unusable(f"there is no key in {home.cli_key_file}; run: headrace up (or set HEADRACE_API_KEY)")
     return Client(home.addresses(), key=key, patience_seconds=15.0)
+
+
+def ask_monitor(path: str) -> Any:
+    """What the monitor answers to GET."""
+    with client_of(Home.from_environment()) as client:
+        return client.get("monitor", path)
+
+
+def query(**given: str | int) -> str:
+    """The query of a URL, without what is empty."""
+    return urlencode({name: value for name, value in given.items() if value != ""})
+
+
+def one_of(text: str, ids: Iterable[str], what: str) -> str:
+    """The id that this is, or that alone begins with it. Raises `Unusable` if there is none, or several."""
+    found = [known for known in ids if known.startswith(text)]
+    if len(found) != 1 and text not in found:
+        raise Unusable(
+            f"there is no {what} {text}" if not found else f"{len(found)} of them begin with {text}"
+        )
+    return text if text in found else found[0]
+
+
+def time_of(ms: int) -> str:
+    """A time in ms, to the second; the number itself if no calendar has it."""
+    try:
+        return to_text(ms // 1000 * 1000)
+    except OverflowError:
+        return str(ms)
 
 
 def bootstrap_of(home: Home) -> str:

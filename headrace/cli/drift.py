@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 
-from headrace.cli.common import Json, client_of
-from headrace.cli.home import Home
+from headrace.cli.common import SHORT, Json, ask_monitor, one_of, query, time_of
 from headrace.cli.output import Output, count, guarded
-from headrace.contracts.times import to_text
-from headrace.errors import Unusable
 
 drift_app = typer.Typer(help="Drift: what has moved, why, and what to do about it.", no_args_is_help=True)
 
-SHORT = 12
 WIDE = 30
 """Characters of a bar."""
 LEVELS = " ▁▂▃▄▅▆▇█"
@@ -35,15 +31,14 @@ def list_drift(
 ) -> None:
     """List what has moved, newest first."""
     output = Output(as_json)
-    asked = {"stream": stream, "kind": kind, "limit": most}
-    found = _get(f"/v1/drift?{urlencode({name: value for name, value in asked.items() if value})}")
+    found = ask_monitor(f"/v1/drift?{query(stream=stream, kind=kind, limit=most)}")
     output.answer(found)
     output.table(
         ("id", "at", "stream", "kind", "what", "model", "before", "after", "since"),
         [
             [
-                one["id"][:SHORT], _time(one["at"]), one["stream"], one["kind"], _subject(one), _whose(one) or "-",
-                one["before"], one["after"], _time(one["since_at"]) if one["since_at"] >= 0 else "-",
+                one["id"][:SHORT], time_of(one["at"]), one["stream"], one["kind"], _subject(one), _whose(one) or "-",
+                one["before"], one["after"], time_of(one["since_at"]) if one["since_at"] >= 0 else "-",
             ]
             for one in found["drift"]
         ],
@@ -65,9 +60,9 @@ def why(
     output = Output(as_json)
     whole = quote(_id(drift), safe="")
     with output.waiting("reading the log around it"):
-        found = _get(f"/v1/drift/{whole}/why")
+        found = ask_monitor(f"/v1/drift/{whole}/why")
     if svg is not None:
-        svg.write_text(_get(f"/v1/drift/{whole}/why?format=svg"), encoding="utf-8")
+        svg.write_text(ask_monitor(f"/v1/drift/{whole}/why?format=svg"), encoding="utf-8")
     output.answer(found)
     _head(output, found)
     _course(output, found["meaning"], found["course"])
@@ -93,7 +88,7 @@ def check(
     """Measure how often watches alarm on the stream's own reference, beside what the budget promises."""
     output = Output(as_json)
     with output.waiting("playing the watches over the reference"):
-        found = _get(f"/v1/drift/check?{urlencode({'stream': stream, 'partition': partition})}")
+        found = ask_monitor(f"/v1/drift/check?{query(stream=stream, partition=partition)}")
     output.answer(found)
     [(unit, budget)] = found["false_alarms"].items()
     output.say(f"{stream}/{partition}: at most one false alarm in {count(budget)} {unit} is promised")
@@ -133,8 +128,8 @@ def _head(output: Output, found: dict[str, Any]) -> None:
         f"{drift['kind']} drift of {_subject(drift)}{whose} on {drift['stream']}/{drift['partition']}", "bold"
     )
     since = drift["since_at"] if drift["since_at"] >= 0 else drift["at"]
-    output.say(f"  since    {_time(since)}, offset {max(drift['since_offset'], -1)}")
-    output.say(f"  decided  {_time(drift['at'])}, offset {drift['offset']} ({drift['method']})")
+    output.say(f"  since    {time_of(since)}, offset {max(drift['since_offset'], -1)}")
+    output.say(f"  decided  {time_of(drift['at'])}, offset {drift['offset']} ({drift['method']})")
     output.say(f"  {found['meaning']}: {_figure(found['before'])} before, {_figure(found['after'])} since")
     output.say(
         f"  read: {count(read['before'])} observations before ({count(read['labelled_before'])} labelled), "
@@ -251,21 +246,4 @@ def _whose(drift: dict[str, Any]) -> str:
 
 
 def _id(text: str) -> str:
-    ids = [one["id"] for one in _get("/v1/drift?limit=1000")["drift"]]
-    found = [known for known in ids if known.startswith(text)]
-    if len(found) != 1 and text not in found:
-        few = "there is no event of drift" if not found else f"{len(found)} of them begin with"
-        raise Unusable(f"{few} {text}")
-    return text if text in found else found[0]
-
-
-def _get(path: str) -> Any:
-    with client_of(Home.from_environment()) as client:
-        return client.get("monitor", path)
-
-
-def _time(ms: int) -> str:
-    try:
-        return to_text(ms // 1000 * 1000)
-    except OverflowError:
-        return str(ms)
+    return one_of(text, [one["id"] for one in ask_monitor("/v1/drift?limit=1000")["drift"]], "event of drift")
