@@ -10,8 +10,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-from headrace.contracts.statistics import ContractFacts
-from services.monitor.domain.detecting import NUMBERS, TEXTS
+from services.monitor.domain.detecting import features
 from services.monitor.domain.drift import concept, selfcheck
 from services.monitor.domain.drift.budget import Budget
 from services.monitor.domain.drift.pace import DAY_MS
@@ -51,10 +50,7 @@ class Check(msgspec.Struct, frozen=True):
 def of_fields(stretch: Stretch, tolerance: Tolerance) -> Check | None:
     """The first observations of a stretch as the reference of its features; None if they are too few."""
     facts = stretch.facts
-    numeric, categorical = (
-        [name for name in _features(facts, kinds) if name not in tolerance.leave_out]
-        for kinds in (NUMBERS, TEXTS)
-    )
+    numeric, categorical = features(facts, tolerance)
     count = min(tolerance.reference.records, len(stretch.offsets))
     if count < FEWEST or not (numeric or categorical) or not tolerance.watches("data"):
         return None
@@ -77,10 +73,6 @@ def of_errors(stretch: Stretch, tolerance: Tolerance) -> Check | None:
     budget = share(_budget(stretch, tolerance), "concept", concept.WEIGHTS[stretch.facts.task])["error"]
     measured = selfcheck.of_signal(wrong[known].astype(np.uint8).tobytes(), budget)
     return _check("errors", model, stretch.offsets[known].tolist(), measured, tolerance.reference.records)
-
-
-def _features(facts: ContractFacts, kinds: tuple[str, ...]) -> list[str]:
-    return [name for name in facts.fields if facts.types[name] in kinds]
 
 
 def _budget(stretch: Stretch, tolerance: Tolerance) -> Budget:

@@ -69,6 +69,12 @@ class Detector(Protocol[C_contra]):
 # -- data -------------------------------------------------------------------------------------------------------------
 
 
+def features(facts: ContractFacts, tolerance: Tolerance) -> tuple[list[str], list[str]]:
+    """The features that are watched as numbers, and those as texts."""
+    named = [(name, facts.types[name]) for name in facts.fields if name not in tolerance.leave_out]
+    return [name for name, kind in named if kind in NUMBERS], [name for name, kind in named if kind in TEXTS]
+
+
 class LogState(msgspec.Struct):
     """All of a log's detector. begun: number of the observation with which the contract's watch began."""
 
@@ -198,10 +204,7 @@ class LogDetector:
 
     def _begin(self, facts: ContractFacts | None) -> None:
         self._facts, self._begun = facts, self._track.count
-        left_out = self._tolerance.leave_out
-        features = [] if facts is None else [(name, facts.types[name]) for name in facts.fields]
-        numeric = [name for name, kind in features if kind in NUMBERS and name not in left_out]
-        categorical = [name for name, kind in features if kind in TEXTS and name not in left_out]
+        numeric, categorical = ([], []) if facts is None else features(facts, self._tolerance)
         self._watch: DataWatch | None = None
         if (numeric or categorical) and self._tolerance.watches("data"):
             reference = self._tolerance.reference.records
