@@ -89,6 +89,14 @@ def line_up(session: Session, stream: str) -> LineUp:
 Numbered = TypeVar("Numbered", RolloutRow, RetrainingRow, ProposalRow)
 
 
+def numbered(session: Session, kind: type[Numbered], stream: str, number: int) -> Numbered:
+    """A stream's rollout, retraining or proposal. Raises `Absent`."""
+    row = session.get(kind, (stream, number))
+    if row is None:
+        raise Absent(f"{stream} has no {kind.__tablename__.removesuffix('s')} {number}")
+    return row
+
+
 def newest_first(
     session: Session, kind: type[Numbered], stream: str, limit: int, below: int | None
 ) -> list[Numbered]:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from headrace.contracts.events import RetrainProposed
 from services.registry.database import Database, compare_and_set
-from services.registry.decisions import Absent, deciding, line_up, newest_first, stream_row
+from services.registry.decisions import deciding, line_up, newest_first, numbered, stream_row
 from services.registry.domain import lifecycle
 from services.registry.domain import proposals as rules
 from services.registry.domain.audit import By, Change
@@ -101,7 +101,7 @@ class ProposalStore:
 
         def work(session: Session) -> ProposalRow:
             stream_row(session, stream)
-            return _found(session, stream, number)
+            return numbered(session, ProposalRow, stream, number)
 
         return self._read(work)
 
@@ -123,7 +123,7 @@ class ProposalStore:
 
         def work(session: Session) -> bool:
             deciding(session, stream, check=False)
-            row = _found(session, stream, number)
+            row = numbered(session, ProposalRow, stream, number)
             expect(proposal_version(row))
             after, now = rules.dismissed(proposal_of(row), by.name, by.reason), self._now_ms()
             _put(session, row, after, now)
@@ -138,7 +138,7 @@ class ProposalStore:
 
         def work(session: Session) -> None:
             deciding(session, stream, check=False)
-            row = _found(session, stream, number)
+            row = numbered(session, ProposalRow, stream, number)
             if row.waiting:
                 after, now = rules.passed_over(proposal_of(row), says, ITSELF), self._now_ms()
                 _put(session, row, after, now)
@@ -151,7 +151,7 @@ class ProposalStore:
 
 def to_begin(session: Session, stream: str, answering: Answering, now_ms: int) -> ProposalRow:
     """The row of one that may begin now. Raises `Conflict` if it may not, `Unmatched`, `Absent`."""
-    row = _found(session, stream, answering.number)
+    row = numbered(session, ProposalRow, stream, answering.number)
     expect(proposal_version(row))
     proposal = rules.waits(proposal_of(row))
     found = circumstances(session, stream)
@@ -233,10 +233,3 @@ def _forget_oldest(session: Session, stream: str) -> None:
     over = select(ProposalRow).where(ProposalRow.stream == stream, ~ProposalRow.waiting)
     for row in session.scalars(over.order_by(ProposalRow.number.desc()).offset(MOST_KEPT)).all():
         session.delete(row)
-
-
-def _found(session: Session, stream: str, number: int) -> ProposalRow:
-    row = session.get(ProposalRow, (stream, number))
-    if row is None:
-        raise Absent(f"{stream} has no proposal {number}")
-    return row

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from services.registry import proposals
 from services.registry.database import Database, compare_and_set
-from services.registry.decisions import Absent, deciding, newest_first, stream_row
+from services.registry.decisions import deciding, newest_first, numbered, stream_row
 from services.registry.domain.audit import By, Change
 from services.registry.domain.lifecycle import Conflict
 from services.registry.domain.retraining import Retraining, cancelled
@@ -84,7 +84,7 @@ class RetrainingStore:
 
         def work(session: Session) -> RetrainingRow:
             stream_row(session, stream)
-            return _found(session, stream, number)
+            return numbered(session, RetrainingRow, stream, number)
 
         return self._read(work)
 
@@ -116,7 +116,7 @@ class RetrainingStore:
         """Say how far it is, and go on holding it; False if it is not this process's any more, or is over."""
 
         def work(session: Session) -> bool:
-            row = _found(session, stream, number)
+            row = numbered(session, RetrainingRow, stream, number)
             if row.holder != holder or not row.open:
                 return False
             plain = {name: list(part) for name, part in sorted(progress.items())}
@@ -139,7 +139,7 @@ class RetrainingStore:
         """So much of it has been told."""
 
         def work(session: Session) -> None:
-            row = _found(session, stream, number)
+            row = numbered(session, RetrainingRow, stream, number)
             self._put(session, row, told=max(told, row.told))
 
         self._write(work)
@@ -173,7 +173,7 @@ class RetrainingStore:
         by: By,
         holder: str | None,
     ) -> Retraining:
-        row = _found(session, stream, number)
+        row = numbered(session, RetrainingRow, stream, number)
         expect(retraining_version(row))
         if not row.open:
             raise Conflict(f"retraining {number} of {stream} is over")
@@ -209,10 +209,3 @@ def retraining_version(row: RetrainingRow) -> Version:
 def retraining_of(row: RetrainingRow) -> Retraining:
     """The retraining that a row holds."""
     return msgspec.convert(row.state, Retraining)
-
-
-def _found(session: Session, stream: str, number: int) -> RetrainingRow:
-    row = session.get(RetrainingRow, (stream, number))
-    if row is None:
-        raise Absent(f"{stream} has no retraining {number}")
-    return row

@@ -20,6 +20,7 @@ from services.registry.decisions import (
     deciding,
     line_up,
     newest_first,
+    numbered,
     rollout_of,
     rollout_version,
     stream_row,
@@ -192,9 +193,7 @@ class RolloutStore:
 
         def work(session: Session) -> bool:
             stands = deciding(session, stream, check=False)
-            row = session.get(RolloutRow, (stream, number))
-            if row is None:
-                raise Absent(f"{stream} has no rollout {number}")
+            row = numbered(session, RolloutRow, stream, number)
             expect(rollout_version(row), stream_version(stands))
             stale = revision is not None and row.revision != revision
             if stale or (judged is not None and row.positions != _plain(judged[0])):
